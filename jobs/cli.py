@@ -1,0 +1,190 @@
+"""The command line. Each command is a thin door to one module of `jobs`; heavy imports wait until a command runs."""
+
+import logging
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="nightroute",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Route whole Parquet tables of LLM queries between a strong and a weak model, offline, with exact cost.",
+    epilog="Exit codes: 0 done, 1 done but rows failed, 2 usage, 65 bad data, 66 missing input, 70 a bug, "
+    "75 try again later, 78 bad config or credentials, 99 nothing to do, 130 interrupted (resumable).",
+)
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Job config (TOML).")]
+SetOption = Annotated[list[str], typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a config value.")]
+DateOption = Annotated[str | None, typer.Option("--date", help="Partition to run, e.g. 2026-11-20.")]
+MaxUsdOption = Annotated[
+    str | None, typer.Option("--max-usd", help="Stop sending before the run costs more than this.")
+]
+RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Send queries again whose calls failed for good.")]
+UnsentOption = Annotated[
+    bool,
+    typer.Option("--publish-unsent", help="If the run stops early, publish what there is; rows not sent are marked."),
+]
+RunDirArgument = Annotated[Path, typer.Argument(help="Folder of a run (run_dir in its config).", metavar="RUN_DIR")]
+
+
+@app.command()
+def run(
+    config: ConfigOption,
+    overrides: SetOption = [],  # noqa: B006  # typer copies it
+    date: DateOption = None,
+    max_usd: MaxUsdOption = None,
+    retry_failed: RetryOption = False,  # noqa: FBT002  # typer's way of a flag
+    publish_unsent: UnsentOption = False,  # noqa: FBT002
+) -> int:
+    """Score, split, dispatch and publish a table; run again, it goes on where it was stopped."""
+    from jobs.config import load_job
+    from jobs.run import RunOptions
+    from jobs.run import run as run_job
+
+    job = load_job(config, overrides=_with_budget(overrides, max_usd), date=date)
+    return run_job(job, RunOptions(retry_failed=retry_failed, publish_unsent=publish_unsent))
+
+
+@app.command()
+def plan(
+    config: ConfigOption,
+    overrides: SetOption = [],  # noqa: B006
+    date: DateOption = None,
+) -> int:
+    """Score and split only: print counts per route, alpha, expected tokens and cost. No call is made."""
+    from jobs.config import load_job
+    from jobs.plan import plan as plan_job
+
+    return plan_job(load_job(config, overrides=overrides, date=date))
+
+
+@app.command()
+def status(run_dir: RunDirArgument) -> int:
+    """Print how far a run is."""
+    from jobs.status import status as show_status
+
+    return show_status(run_dir)
+
+
+@app.command()
+def resume(
+    run_dir: RunDirArgument,
+    overrides: SetOption = [],  # noqa: B006
+    max_usd: MaxUsdOption = None,
+    retry_failed: RetryOption = False,  # noqa: FBT002
+    publish_unsent: UnsentOption = False,  # noqa: FBT002
+) -> int:
+    """Go on with a run that was stopped; its config is taken from the run folder."""
+    from jobs.config import override_job
+    from jobs.night import saved_job
+    from jobs.run import RunOptions
+    from jobs.run import run as run_job
+
+    job = override_job(saved_job(run_dir), _with_budget(overrides, max_usd))
+    return run_job(job, RunOptions(retry_failed=retry_failed, publish_unsent=publish_unsent))
+
+
+@app.command()
+def resplit(
+    run_dir: RunDirArgument,
+    alpha: Annotated[float | None, typer.Option(help="New cost threshold, in [0, 1].")] = None,
+    strong_share: Annotated[float | None, typer.Option(help="New strong share, in [0, 1].")] = None,
+    split_usd: Annotated[str | None, typer.Option("--split-usd", help="New budget to split for.")] = None,
+    max_usd: MaxUsdOption = None,
+    publish_unsent: UnsentOption = False,  # noqa: FBT002
+) -> int:
+    """Move the cut of a run: scores and paid answers are reused, only queries that change sides are sent."""
+    from jobs.config import SplitSection, override_job, parse
+    from jobs.night import saved_job
+    from jobs.resplit import resplit as resplit_job
+    from jobs.run import RunOptions
+
+    given = {"alpha": alpha, "strong_share": strong_share, "max_usd": split_usd}
+    section = parse(SplitSection, {key: value for key, value in given.items() if value is not None}, source="resplit")
+    job = override_job(saved_job(run_dir), _with_budget([], max_usd))
+    return resplit_job(job, section, RunOptions(publish_unsent=publish_unsent))
+
+
+@app.command()
+def sandbox(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Sandbox config (TOML).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1; 0 picks a free one.")] = None,
+    replay: Annotated[Path | None, typer.Option(help="Parquet of recorded answers: prompt, model, response.")] = None,
+    journal: Annotated[str | None, typer.Option(help="JSONL file of every request, or `none`.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides made-up answers and faults.")] = None,
+    overrides: SetOption = [],  # noqa: B006
+) -> int:
+    """Serve an OpenAI-compatible API on loopback: answers, token counts, limits and faults, no key needed."""
+    from jobs.config import apply_override, parse, read_toml
+    from jobs.sandbox import run_sandbox
+    from routing.sandbox.config import SandboxConfig
+
+    data = {} if config is None else read_toml(config)
+    given = {"port": port, "replay": replay, "journal": journal, "seed": seed}
+    data |= {key: value for key, value in given.items() if value is not None}
+    for override in overrides:
+        apply_override(data, override)
+    return run_sandbox(parse(SandboxConfig, data, source=str(config or "sandbox")))
+
+
+def _with_budget(overrides: list[str], max_usd: str | None) -> list[str]:
+    from routing.errors import UsageError
+
+    if max_usd is None:
+        return overrides
+    try:
+        Decimal(max_usd)
+    except ArithmeticError as error:
+        raise UsageError(f"--max-usd wants dollars, got {max_usd!r}") from error
+    return [*overrides, f'budget.max_usd="{max_usd}"']
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command and exit with its code; errors made for people are shown without a traceback."""
+    sys.exit(invoke(sys.argv[1:] if args is None else args))
+
+
+def invoke(args: list[str]) -> int:
+    """Run a command; returns the exit code of DESIGN section 9."""
+    from routing.errors import NightrouteError
+
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        result: Any = app(args, standalone_mode=False)
+    except NightrouteError as error:
+        return _stopped(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; run the same command again to go on\n")
+        return 130
+    except SystemExit as error:
+        return int(error.code or 0)
+    except Exception as error:
+        return _unexpected(error)
+    return result if isinstance(result, int) else 0
+
+
+def _stopped(error: Any) -> int:
+    from jobs import console
+
+    kind = "nothing to do" if error.exit_code == 99 else "error"  # DESIGN section 9
+    console.say(f"{kind}: {error}")
+    console.emit({"status": "stopped", "exit_code": error.exit_code, "error": str(error)})
+    return int(error.exit_code)
+
+
+def _unexpected(error: Exception) -> int:
+    """Usage errors of the command line, and bugs."""
+    import click
+
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, click.Abort):
+        return 130
+    logging.getLogger("nightroute").critical("this is a bug in nightroute; please report it", exc_info=error)
+    return 70

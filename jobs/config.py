@@ -1,0 +1,328 @@
+"""Config: TOML into frozen pydantic models. Unknown keys are errors that name the nearest known key.
+
+Paths are relative to the config file, so that cron's working directory does not matter. Secrets are never in here:
+keys and secret headers are named by environment variable and read at use.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from routing.errors import ConfigError, UsageError
+from schemas.billing import PriceOverride
+from schemas.queries import INPUT_COLUMNS
+
+DATE = "{date}"
+
+Usd = Annotated[Decimal, BeforeValidator(lambda value: str(value) if isinstance(value, float) else value), Field(gt=0)]
+"""Dollars; a TOML float is taken by its text, so that 0.1 is exactly 0.1."""
+
+
+class Section(BaseModel):
+    """A table of the config file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Input(Section):
+    """What to read."""
+
+    path: str
+    """A Parquet file, a glob, or a folder (hive keys are read from `key=value` names). May hold `{date}`."""
+    columns: dict[str, str] = {"prompt": "prompt"}
+    """Our name -> the name in your table. `prompt` or `messages` is needed; without `query_id`, ids are derived."""
+    date_column: str | None = None
+    """Column (or hive key) that `--date` selects on."""
+    drop: list[str] = []
+    """Columns of your table to leave out of the published one."""
+    max_prompt_tokens: int = Field(128_000, ge=1)
+    """Longer queries are rejected before any money is spent (router tokens)."""
+    part_rows: int = Field(5_000, ge=1)
+    """Rows worked on at once: memory is bounded by this, never by the table."""
+
+    @model_validator(mode="after")
+    def _one_text(self) -> "Input":
+        unknown = sorted(set(self.columns) - set(INPUT_COLUMNS))
+        if unknown:
+            raise ValueError(f"columns maps {unknown}, which nightroute does not read; it reads {list(INPUT_COLUMNS)}")
+        if ("prompt" in self.columns) == ("messages" in self.columns):
+            raise ValueError("columns must map exactly one of prompt (a string) and messages (a list of role/content)")
+        return self
+
+
+class RouterSection(Section):
+    """Which router scores the queries."""
+
+    artifact: str = "builtin:static-mf"
+    """`builtin:NAME`, or the folder of a router artifact."""
+    threads: int = Field(0, ge=0)
+    """Threads of one graph run; 0 takes every core."""
+    token_budget: int = Field(65_536, ge=1)
+    """Padded tokens per graph run."""
+
+
+class SplitSection(Section):
+    """How to cut the table: exactly one of the three."""
+
+    alpha: float | None = Field(None, ge=0, le=1)
+    """Cost threshold: strong iff win_rate >= alpha."""
+    strong_share: float | None = Field(None, ge=0, le=1)
+    """Share of queries that go to the strong model (0..1, not percent), met to one row."""
+    max_usd: Usd | None = None
+    """Budget for the whole table: as many strong queries as its expected cost allows; also the limit of [budget]."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> "SplitSection":
+        given = [name for name in ("alpha", "strong_share", "max_usd") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of alpha, strong_share and max_usd, got {given or 'none'}")
+        return self
+
+
+class Model(Section):
+    """One of the two models, and where it answers."""
+
+    name: str
+    """Model name, as the endpoint knows it."""
+    base_url: str
+    """Address of the OpenAI-compatible API, usually ending in /v1."""
+    api_key_env: str | None = None
+    """Environment variable that holds the key; leave out where none is needed."""
+    headers: dict[str, str] = {}
+    """Extra headers, not secret."""
+    headers_env: dict[str, str] = {}
+    """Extra headers whose value is secret: header -> environment variable."""
+    params: dict[str, Any] = {}
+    """Request parameters sent with every call (temperature, max_completion_tokens, ...)."""
+    max_output_tokens_param: str = "max_completion_tokens"
+    """Parameter that carries a row's max_output_tokens; older servers want max_tokens."""
+    expected_output_tokens: int = Field(264, ge=1)
+    """Mean answer length assumed by plans and budgets. Default: the mean of arXiv 2406.18665, appendix D."""
+    provider: str | None = None
+    """Provider id of genai-prices; found from base_url or the model name when left out."""
+    timeout_s: float = Field(120.0, gt=0)
+    max_in_flight: int = Field(64, ge=1)
+    start_in_flight: int = Field(8, ge=1)
+    rpm: int | None = Field(None, ge=1)
+    tpm: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _sane(self) -> "Model":
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(f"base_url must start with http:// or https://, got {self.base_url!r}")
+        if "messages" in self.params or "model" in self.params or self.params.get("stream"):
+            raise ValueError("params must not hold model, messages or stream: nightroute sets them")
+        return self
+
+
+class Models(Section):
+    """The pair."""
+
+    strong: Model
+    weak: Model
+
+
+class Dispatch(Section):
+    """Retries and guards."""
+
+    max_attempts: int = Field(5, ge=1)
+    max_refusals: int = Field(20, ge=1)
+    backoff_initial_s: float = Field(0.5, ge=0)
+    backoff_max_s: float = Field(30.0, ge=0)
+    breaker_window: int = Field(100, ge=1)
+    breaker_failed_share: float = Field(0.5, gt=0, le=1)
+    min_free_disk_mb: int = Field(100, ge=0)
+    """Stop sending while less is free on the disk of the run folder."""
+
+
+class Budget(Section):
+    """What the run may cost at most, resumes included."""
+
+    max_usd: Usd | None = None
+
+
+class Output(Section):
+    """Where the answers go."""
+
+    path: str
+    """Folder of the published table. May hold `{date}`."""
+    partition_by: list[str] = []
+    """Columns to split the table by, hive style."""
+    max_failed_share: float = Field(0.0, ge=0, le=1)
+    """Up to this share of failed or rejected rows the exit code is still 0."""
+
+
+class JobConfig(Section):
+    """A nightly job."""
+
+    name: str = "nightroute"
+    run_dir: str
+    """Folder of scores, ledger and staging; one per run, so it holds `{date}` where --date is used."""
+    input: Input
+    router: RouterSection = RouterSection()
+    split: SplitSection
+    models: Models
+    dispatch: Dispatch = Dispatch()
+    budget: Budget = Budget()
+    prices: list[PriceOverride] = []
+    """Your own prices, by served model name; they come before the table of genai-prices."""
+    output: Output
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A config with its surroundings: what a job needs to start."""
+
+    config: JobConfig
+    base: Path
+    """Folder that relative paths start from."""
+    date: str | None = None
+
+    def path(self, text: str) -> Path:
+        """Resolve a path of the config."""
+        if DATE in text:
+            if self.date is None:
+                raise UsageError(f"path {text!r} holds {DATE}, but no --date was given; add --date YYYY-MM-DD")
+            text = text.replace(DATE, self.date)
+        return self.base / Path(text).expanduser()
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of this run."""
+        return self.path(self.config.run_dir)
+
+    @property
+    def output(self) -> Path:
+        """Folder of the published table: with a date column and no `{date}` in the path, one hive folder per date."""
+        path = self.path(self.config.output.path)
+        column = self.config.input.date_column
+        if self.date is not None and column is not None and DATE not in self.config.output.path:
+            return path / f"{column}={self.date}"
+        return path
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def load_job(path: Path, *, overrides: Sequence[str] = (), date: str | None = None) -> Job:
+    """Read a job config.
+
+    Args:
+        path: TOML file.
+        overrides: `section.key=value`, values in TOML syntax (a bare word is taken as a string).
+        date: Partition to run, as in `--date`.
+
+    Raises:
+        ConfigError: the file cannot be read, a key is unknown, a value is wrong; the message names every place.
+    """
+    data = read_toml(path)
+    for override in overrides:
+        apply_override(data, override)
+    return Job(parse(JobConfig, data, source=str(path)), path.resolve().parent, date)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: it cannot be read or is no TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"config {path} cannot be read: {error.strerror}; give the path of a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path} is no valid TOML: {error}") from error
+
+
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Set one `section.key=value` in place.
+
+    Raises:
+        UsageError: it has no `=`, or walks through something that is no table.
+    """
+    key, sign, text = override.partition("=")
+    if not sign or not key.strip():
+        raise UsageError(f"--set wants section.key=value, got {override!r}")
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word: a path, a model name
+    *sections, name = key.strip().split(".")
+    table = data
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"--set {override!r}: {section!r} is no table of the config")
+    table[name] = value
+
+
+def parse(model: type[S], data: Mapping[str, Any], *, source: str) -> S:
+    """Validate, and turn every complaint into one line that names the path of the key.
+
+    Raises:
+        ConfigError: with all complaints.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = [_complaint(model, dict(item)) for item in error.errors(include_url=False)]
+        raise ConfigError(f"config {source}:\n  " + "\n  ".join(lines)) from error
+
+
+def _complaint(model: type[BaseModel], item: Mapping[str, Any]) -> str:
+    place = ".".join(str(step) for step in item["loc"]) or "(top level)"
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(model, item["loc"][:-1])
+        near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys are {sorted(known)}"
+        return f"{place}: unknown key; {hint}"
+    if item["type"] == "missing":
+        return f"{place}: missing; add it"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    got = f", got {item['input']!r}" if isinstance(item["input"], (str, int, float, bool)) else ""
+    return f"{place}: {message}{'' if got and got.removeprefix(', got ') in message else got}"
+
+
+def _known_keys(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    for step in place:
+        field = model.model_fields.get(str(step))
+        inner = field.annotation if field is not None else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def secret(variable: str, *, needed_by: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Read a secret at use.
+
+    Raises:
+        ConfigError: the variable is not set or empty.
+    """
+    value = environment.get(variable, "")
+    if not value:
+        raise ConfigError(
+            f"{needed_by} needs the environment variable {variable}, which is not set; export it and run again"
+        )
+    return value
+
+
+def override_job(job: Job, overrides: Sequence[str]) -> Job:
+    """Apply `section.key=value` overrides to a job that was read before.
+
+    Raises:
+        ConfigError: the result is no valid config.
+    """
+    data = job.config.model_dump(mode="json", exclude_none=True)
+    for override in overrides:
+        apply_override(data, override)
+    return Job(parse(JobConfig, data, source="after --set"), job.base, job.date)

@@ -1,0 +1,175 @@
+"""What people see: progress and summaries on stderr, one JSON line on stdout."""
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from jobs.splitting import Forecast
+from routing.dispatch import Progress as DispatchProgress
+from routing.estimate import LENGTH_SPREAD, TOKENIZER_SPREAD, Interval
+from schemas.run import Manifest, Split
+
+REFRESH_S = 0.2
+PLAIN_S = 10.0
+"""Seconds between progress lines when stderr is no terminal: a log, not an animation."""
+
+STDERR = Console(stderr=True, highlight=False)
+
+
+def emit(record: Mapping[str, Any]) -> None:
+    """Write the one JSON line of a job to stdout; it is the last line there."""
+    sys.stdout.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """Write a line for people."""
+    STDERR.print(text, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def part_bar(title: str, total: int) -> Iterator[Callable[[object], None]]:
+    """Show progress over parts; yields the function to call after each."""
+    if not STDERR.is_terminal:
+        yield lambda _: None
+        return
+    with _bar() as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda _: bar.advance(task)
+
+
+@contextmanager
+def dispatch_bar(counters: Mapping[str, DispatchProgress], totals: Mapping[str, int]) -> Iterator[None]:
+    """Show one bar per model while calls run; plain lines when stderr is no terminal."""
+    stop = threading.Event()
+
+    def line() -> str:
+        pieces = [
+            f"{side} {c.answered + c.failed}/{totals[side]} (failed {c.failed}, refused {c.refusals})"
+            for side, c in counters.items()
+        ]
+        return "dispatch: " + ", ".join(pieces)
+
+    def plain() -> None:
+        while not stop.wait(PLAIN_S):
+            say(line())
+
+    def animated() -> None:
+        with _bar() as bar:
+            tasks = {side: bar.add_task(f"dispatch {side}", total=totals[side]) for side in counters}
+            while not stop.wait(REFRESH_S):
+                for side, task in tasks.items():
+                    bar.update(task, completed=counters[side].answered + counters[side].failed)
+            for side, task in tasks.items():
+                bar.update(task, completed=counters[side].answered + counters[side].failed)
+
+    thread = threading.Thread(target=animated if STDERR.is_terminal else plain, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _bar() -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=STDERR, transient=True)
+
+
+def usd(amount: Decimal | None) -> str:
+    """Dollars for people: cents where there are dollars, more digits where there are none."""
+    if amount is None:
+        return "unpriced"
+    return f"${amount:,.2f}" if abs(amount) >= 10 else f"${amount:,.6f}"  # ten dollars
+
+
+def show_plan(split: Split, forecast: Forecast, models: Mapping[str, str], *, rejected: int) -> None:
+    """Print what `nightroute plan` found."""
+    table = Table(title="plan: nothing was sent", title_justify="left")
+    for name, justify in (("route", "left"), ("model", "left"), ("queries", "right"), ("share", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]  # rich's literal type
+    table.add_column("input tokens", justify="right")
+    table.add_column("expected output tokens", justify="right")
+    for side, n in (("strong", split.n_strong), ("weak", split.n - split.n_strong)):
+        share = f"{n / split.n:.3f}" if split.n else "-"
+        table.add_row(
+            side, models[side], f"{n:,}", share, f"{forecast.input_tokens[side]:,}", f"{forecast.output_tokens[side]:,}"
+        )
+    STDERR.print(table)
+    ties = f", {split.n_tied_strong} of {split.n_tied} queries at exactly alpha go strong" if split.n_tied > 1 else ""
+    say(f"alpha {split.alpha:.6f} from {split.rule} = {split.wanted}{ties}")
+    for title, interval in (
+        ("expected cost", forecast.routed),
+        ("all strong", forecast.all_strong),
+        ("all weak", forecast.all_weak),
+    ):
+        say(f"{title}: {_range(interval)}")
+    say(
+        f"the ranges allow {TOKENIZER_SPREAD:.0%} in input tokens and a factor {LENGTH_SPREAD:g} in mean answer length "
+        "around expected_output_tokens"
+    )
+    if rejected:
+        say(f"{rejected} rows are rejected (rejected.parquet in the run folder says why)")
+
+
+def _range(interval: Interval | None) -> str:
+    if interval is None:
+        return "unknown: a model has no price, which is not $0; add [[prices]] to the config"
+    return f"{usd(interval.expected)} ({usd(interval.low)} to {usd(interval.high)})"
+
+
+def show_manifest(manifest: Manifest, output: str) -> None:
+    """Print the summary of a published run."""
+    totals, rows = manifest.totals, manifest.rows
+    table = Table(title=f"run {manifest.run_id}, revision {manifest.revision}", title_justify="left")
+    for name in ("model", "queries", "mean output tokens", "cost"):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    for model, sums in manifest.models.items():
+        mean = sums["mean_output_tokens"]
+        table.add_row(
+            model, f"{sums['rows']:,}", "-" if mean is None else f"{mean:.1f}", usd(Decimal(str(sums["cost_usd"])))
+        )
+    table.add_section()
+    table.add_row("total", f"{rows['published']:,}", "", usd(totals.cost_usd))
+    table.add_row("all strong would have cost", "", "", usd(totals.all_strong_usd))
+    table.add_row("all weak would have cost", "", "", usd(totals.all_weak_usd))
+    if totals.saved_share is not None:
+        table.add_row(
+            "saved against all strong", "", "", f"{usd(totals.saved_vs_strong_usd)} ({totals.saved_share:.1%})"
+        )
+    STDERR.print(table)
+    say(
+        f"rows: {rows['read']:,} read, {rows['ok']:,} answered, {rows['truncated']:,} truncated, "
+        f"{rows['failed']:,} failed, {rows['unsent']:,} unsent, {rows['rejected']:,} rejected; "
+        f"{totals.attempts:,} calls; alpha {manifest.split.alpha:.6f}"
+    )
+    for code, count in manifest.errors.items():
+        say(f"  {code}: {count:,}")
+    if totals.unpriced_rows:
+        say(
+            f"UNPRICED: {totals.unpriced_rows:,} answered rows have no price and are in no sum; "
+            "add [[prices]] to the config"
+        )
+    if totals.unknown_calls:
+        say(
+            f"UNKNOWN: {totals.unknown_calls} calls were in flight when a run was killed; "
+            "the provider may have billed them"
+        )
+    if totals.spent_usd != totals.cost_usd:
+        say(f"spent by this run so far, earlier revisions and repeated calls included: {usd(totals.spent_usd)}")
+    say(f"read it with: pl.read_parquet('{output}/**/*.parquet')")

@@ -1,0 +1,186 @@
+"""`nightroute run` and `nightroute resume`: score, split, dispatch, publish; killed, it goes on."""
+
+import asyncio
+import shutil
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from jobs import console
+from jobs.config import Job
+from jobs.dispatching import dispatch_all
+from jobs.night import SIDES, Night, endpoint, open_night
+from jobs.publishing import check_output, publish
+from jobs.rundir import RunDir, locked, read_json, storing
+from jobs.scoring import score_parts
+from jobs.splitting import find_split
+from routing.errors import NightrouteError, NothingToDoError
+from routing.ledger import Ledger
+from routing.pricing import Unpriced, rate_card
+from routing.routers import OnnxRouter
+from schemas.run import Manifest, Split
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What one invocation may ask for besides the config."""
+
+    retry_failed: bool = False
+    """Send the queries again whose calls failed for good."""
+    publish_unsent: bool = False
+    """Publish even though the run stopped early; rows not sent get the status `unsent`."""
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Seconds per stage."""
+
+    timings_s: dict[str, float] = field(default_factory=dict)
+    _at: float = field(default_factory=time.monotonic)
+
+    def lap(self, stage: str) -> None:
+        """Book the time since the last lap to a stage."""
+        now = time.monotonic()
+        self.timings_s[stage] = now - self._at
+        self._at = now
+
+
+def run(job: Job, options: RunOptions) -> int:
+    """Carry out a night, or what is left of it; returns the exit code.
+
+    Raises:
+        NightrouteError: with the exit code of DESIGN section 9.
+    """
+    started_at, watch = datetime.now(UTC), Stopwatch()
+    folder = RunDir(job.run_dir)
+    folder.prepare()
+    with locked(folder):
+        with storing(folder.staging):
+            shutil.rmtree(folder.staging, ignore_errors=True)
+        night = open_night(job)
+        check_output(night)
+        for side in SIDES:
+            endpoint(night.model(side), side)  # a missing key is told before an hour of scoring
+        warn_unpriced(night)
+        if night.run.manifest.exists() and not options.retry_failed and job.output.exists():
+            last = read_json(Manifest, night.run.manifest)
+            if not last.rows["unsent"]:
+                raise NothingToDoError(
+                    f"run {night.run.root} is finished and published at {job.output}; use --retry-failed to send "
+                    "failed queries again, `nightroute resplit` to move alpha, or another run_dir for a new run"
+                )
+        watch.lap("open")
+        split = prepare(night, watch)
+        return finish(night, split, options, watch, started_at)
+
+
+def prepare(night: Night, watch: Stopwatch) -> Split:
+    """Score and split: everything that costs nothing."""
+    with console.part_bar("score", len(night.plan.parts)) as on_part:
+        score_parts(night, partial(open_router, night), on_part)
+    watch.lap("score")
+    split = find_split(night)
+    watch.lap("split")
+    if not split.n:
+        raise NothingToDoError(
+            f"no query is left to answer: every row was rejected (see {night.run.rejected}) or none matched the date"
+        )
+    return split
+
+
+def finish(night: Night, split: Split, options: RunOptions, watch: Stopwatch, started_at: datetime) -> int:
+    """Dispatch and publish; returns the exit code.
+
+    Raises:
+        NightrouteError: why the run stopped early, unless what there is was to be published.
+    """
+    totals = {"strong": split.n_strong, "weak": split.n - split.n_strong}
+    with Ledger(night.run.ledger) as ledger:
+        result = asyncio.run(
+            dispatch_all(
+                night,
+                split,
+                ledger,
+                retry_failed=options.retry_failed,
+                watch=lambda counters: console.dispatch_bar(counters, totals),
+            )
+        )
+        watch.lap("dispatch")
+        if result.stopped_by is not None and not options.publish_unsent:
+            raise result.stopped_by
+        revision = 1
+        if night.run.manifest.exists():
+            revision += read_json(Manifest, night.run.manifest).revision
+        with console.part_bar("publish", len(night.plan.parts)) as on_part:
+            manifest = publish(
+                night,
+                split,
+                ledger,
+                revision=revision,
+                started_at=started_at,
+                timings_s=watch.timings_s,
+                on_part=on_part,
+            )
+    if result.stopped_by is not None:
+        console.say(str(result.stopped_by))
+    console.show_manifest(manifest, str(night.job.output))
+    code = exit_code(manifest, night.job.config.output.max_failed_share)
+    console.emit(summary("run", night, manifest, code))
+    return code
+
+
+def open_router(night: Night) -> OnnxRouter:
+    """Open the run's router."""
+    settings = night.job.config.router
+    return OnnxRouter(night.router, threads=settings.threads, token_budget=settings.token_budget)
+
+
+def warn_unpriced(night: Night) -> None:
+    """Say loudly, and early, that a model has no price."""
+    for side in SIDES:
+        model = night.model(side)
+        rates = rate_card(
+            model.name, night.prices, at=night.plan.created_at, provider=model.provider, base_url=model.base_url
+        )
+        if isinstance(rates, Unpriced):
+            console.say(f"warning: models.{side}: {rates}")
+
+
+def exit_code(manifest: Manifest, max_failed_share: float) -> int:
+    """0, or 1 when more rows than allowed failed, were rejected or stayed unsent."""
+    rows = manifest.rows
+    bad = rows["failed"] + rows["unsent"] + rows["rejected"]
+    return int(bad > max_failed_share * rows["read"])
+
+
+def summary(job_name: str, night: Night, manifest: Manifest, code: int) -> dict[str, Any]:
+    """The one-line JSON summary of a published run."""
+    totals = manifest.totals.model_dump(mode="json")
+    return {
+        "job": job_name,
+        "status": "published",
+        "exit_code": code,
+        "run_id": manifest.run_id,
+        "revision": manifest.revision,
+        "run_dir": str(night.run.root),
+        "output": str(night.job.output),
+        "rows": manifest.rows,
+        "alpha": manifest.split.alpha,
+        "strong_share": manifest.rows["strong"] / max(1, manifest.rows["published"]),
+        "cost_usd": totals["cost_usd"],
+        "all_strong_usd": totals["all_strong_usd"],
+        "all_weak_usd": totals["all_weak_usd"],
+        "saved_share": totals["saved_share"],
+        "spent_usd": totals["spent_usd"],
+        "unpriced_rows": totals["unpriced_rows"],
+        "attempts": totals["attempts"],
+        "errors": manifest.errors,
+        "seconds": round(sum(manifest.timings_s.values()), 1),
+    }
+
+
+def stopped(error: NightrouteError, run_dir: str | None) -> dict[str, Any]:
+    """The one-line JSON summary of a job that ended with an error."""
+    return {"status": "stopped", "exit_code": error.exit_code, "error": str(error), "run_dir": run_dir}

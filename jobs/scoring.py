@@ -1,0 +1,102 @@
+"""Stage 1: score every part, set bad rows aside, find repeated ids. Nothing is spent here."""
+
+from collections.abc import Callable
+
+import polars as pl
+
+from jobs.night import Night
+from jobs.rundir import write_atomic, write_parquet
+from jobs.source import PartTable, read_part
+from routing.routers import Router
+from routing.score import id_hashes, number_derived, repeated, score
+from schemas.queries import Queries
+from schemas.run import Part
+
+TOO_LONG = "prompt_within_max_prompt_tokens"
+REPEATED_ID = "query_id_unique"
+
+
+def score_parts(night: Night, open_router: Callable[[], Router], on_part: Callable[[Part], None]) -> None:
+    """Score the parts that are not scored yet, then write `rejected.parquet`.
+
+    Args:
+        night: The run.
+        open_router: Opens the router; called only when there is something to score.
+        on_part: Told of every part that is done.
+    """
+    router: Router | None = None
+    for part in night.plan.parts:
+        if not night.run.scores(part.number).exists():
+            router = router or open_router()
+            _score_part(night, part, router)
+        on_part(part)
+    if not night.run.repeated.exists():
+        _finish(night)
+
+
+def read_scored(night: Night, part: Part) -> pl.DataFrame:
+    """SCORED of a part with its final ids: derived ones numbered, rows that repeat a given id left out."""
+    scored = pl.read_parquet(night.run.scores(part.number))
+    again = pl.read_parquet(night.run.repeated).filter(pl.col("part") == part.number)
+    if "query_id" in night.source.config.columns:
+        return scored.join(again, on="row", how="anti", maintain_order="left")
+    return number_derived(scored, again)
+
+
+def count_scored(night: Night) -> int:
+    """Rows that will be answered: scored, and not repeating an id."""
+    rows = int(pl.scan_parquet(night.run.root / "scores" / "part-*.parquet").select(pl.len()).collect().item())
+    if "query_id" in night.source.config.columns:
+        rows -= pl.read_parquet(night.run.repeated).height
+    return rows
+
+
+def _score_part(night: Night, part: Part, router: Router) -> None:
+    table = read_part(night.source, part)
+    checked = Queries.filter(table.queries)
+    details = checked.failure.details()
+    rules = [name for name in details.columns if name not in table.queries.columns]
+    broken = details.select(
+        "row",
+        broken_rules=pl.concat_list(pl.when(pl.col(rule) == "invalid").then(pl.lit(rule)) for rule in rules)
+        .list.drop_nulls()
+        .list.join(", "),
+    )
+    scored = score(checked.result, router)
+    too_long = pl.col("prompt_tokens") > night.source.config.max_prompt_tokens
+    long_rows = scored.filter(too_long).select("row", broken_rules=pl.lit(TOO_LONG))
+    _write_rejected(night, part, table, pl.concat([broken, long_rows]))
+    # Last: its presence means that the part is done.
+    write_parquet(night.run.scores(part.number), scored.filter(~too_long), night.run.staging)
+
+
+def _write_rejected(night: Night, part: Part, table: PartTable, broken: pl.DataFrame, *, suffix: str = "") -> None:
+    if broken.is_empty():
+        return
+    rows = broken.sort("row").join(table.carried, on="row", how="left", maintain_order="left")
+    rows = rows.with_columns(part=pl.lit(part.number, pl.UInt32)).select("part", "row", pl.exclude("part", "row"))
+    path = night.run.refused(part.number)
+    write_parquet(path.with_stem(path.stem + suffix), rows, night.run.staging)
+
+
+def _finish(night: Night) -> None:
+    """Look at the ids of the whole table at once, in 24 bytes a row."""
+    hashes = [
+        pl.read_parquet(night.run.scores(part.number), columns=["row", "query_id"]).select(
+            pl.lit(part.number, pl.UInt32).alias("part"), "row", *id_hashes()
+        )
+        for part in night.plan.parts
+    ]
+    again = repeated(pl.concat(hashes))
+    if "query_id" in night.source.config.columns:
+        for (number,), rows in again.group_by("part", maintain_order=True):
+            part = night.plan.parts[int(str(number))]
+            broken = rows.select("row", broken_rules=pl.lit(REPEATED_ID))
+            _write_rejected(night, part, read_part(night.source, part), broken, suffix="-ids")
+    files = sorted((night.run.root / "scores").glob("rejected-*.parquet"))
+    if files:
+        rejected = pl.concat([pl.scan_parquet(file) for file in files])
+        write_atomic(
+            night.run.rejected, lambda draft: rejected.sink_parquet(draft, compression="zstd"), night.run.staging
+        )
+    write_parquet(night.run.repeated, again, night.run.staging)

@@ -1,0 +1,1 @@
+"""The domain: embed, score, split, dispatch, price, measure, train. It prints nothing."""

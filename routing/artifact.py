@@ -1,0 +1,96 @@
+"""A router artifact: a folder of `model.onnx`, `tokenizer.json` and `router.json`. Loading verifies every digest."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from routing.errors import ArtifactError
+from schemas.artifact import RouterCard
+
+CARD = "router.json"
+GRAPH = "model.onnx"
+TOKENIZER = "tokenizer.json"
+BUILTIN = Path(__file__).parent / "artifacts"
+
+
+@dataclass(frozen=True, slots=True)
+class RouterArtifact:
+    """A verified artifact folder."""
+
+    folder: Path
+    card: RouterCard
+    sha256: str
+    """Digest of the card, which holds the digests of all other files: the identity of the router."""
+
+    @property
+    def graph(self) -> Path:
+        """The ONNX graph."""
+        return self.folder / GRAPH
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer."""
+        return self.folder / TOKENIZER
+
+
+def locate(name: str, *, relative_to: Path) -> Path:
+    """Return the folder that `name` means: `builtin:NAME` for a router that nightroute ships, else a path.
+
+    Raises:
+        ArtifactError: no such built-in router.
+    """
+    if not name.startswith("builtin:"):
+        return relative_to / name
+    folder = BUILTIN / name.removeprefix("builtin:")
+    if not folder.is_dir():
+        shipped = sorted(f"builtin:{path.name}" for path in BUILTIN.iterdir() if path.is_dir())
+        raise ArtifactError(f"router {name!r} is not shipped with nightroute; shipped are {shipped}, or give a path")
+    return folder
+
+
+def load(folder: Path) -> RouterArtifact:
+    """Read and verify an artifact folder.
+
+    Raises:
+        ArtifactError: the folder or a file is missing, the card cannot be read, or a file is not the one the card
+        names.
+    """
+    card_path = folder / CARD
+    try:
+        text = card_path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"router artifact {folder} has no readable {CARD} ({error.strerror}); expected a folder with "
+            f"{GRAPH}, {TOKENIZER} and {CARD}, as written by `nightroute train`"
+        ) from error
+    try:
+        card = RouterCard.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in first["loc"])
+        raise ArtifactError(
+            f"{card_path} is not a card this version reads: {place}: {first['msg']}; train or export the router again"
+        ) from error
+    for name in (GRAPH, TOKENIZER):
+        if name not in card.files:
+            raise ArtifactError(f"{card_path} lists no digest for {name}; train or export the router again")
+    for name, wanted in card.files.items():
+        _verify(folder / name, wanted)
+    return RouterArtifact(folder, card, hashlib.sha256(text).hexdigest())
+
+
+def _verify(path: Path, wanted: str) -> None:
+    try:
+        with path.open("rb") as file:
+            got = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ArtifactError(
+            f"router file {path} cannot be read ({error.strerror}); restore the artifact folder"
+        ) from error
+    if got != wanted:
+        raise ArtifactError(
+            f"router file {path} has sha256 {got[:12]}..., its card says {wanted[:12]}...: it was changed or damaged; "
+            "restore the artifact folder, or export the router again"
+        )

@@ -1,0 +1,141 @@
+"""The only module that imports openai: one request, one Reply. Retries are decided elsewhere (`max_retries=0`)."""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from typing import Any, Self
+
+import httpx2
+import openai
+
+from routing.calls import Call, Endpoint, error_code
+from routing.ledger import Reply
+
+_SECRET = re.compile(r"(sk-|key-|Bearer\s+)[\w\-.*]{6,}", re.IGNORECASE)
+_MESSAGE_LENGTH = 500
+_SHORTEST_KEY = 8
+
+
+class OpenAICompletions:
+    """Chat completions of one endpoint. An async context manager; call it like a `routing.calls.Complete`."""
+
+    def __init__(self, endpoint: Endpoint, *, wall_clock: Callable[[], float] = time.time) -> None:
+        """Prepare a client; nothing is sent.
+
+        Args:
+            endpoint: Model, address, key and parameters.
+            wall_clock: Unix time in seconds.
+        """
+        self._endpoint = endpoint
+        self._wall_clock = wall_clock
+        limits = httpx2.Limits(
+            max_connections=endpoint.max_connections, max_keepalive_connections=endpoint.max_connections
+        )
+        timeout = httpx2.Timeout(endpoint.timeout_s, connect=min(10.0, endpoint.timeout_s))
+        # The aiohttp transport does about twice the requests per second of the default one.
+        self._http = openai.DefaultAioHttpClient(limits=limits, timeout=timeout)
+        self._client = openai.AsyncOpenAI(
+            base_url=endpoint.base_url,
+            api_key=endpoint.api_key,
+            max_retries=0,
+            timeout=timeout,
+            http_client=self._http,
+            default_headers=dict(endpoint.headers),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
+    async def __call__(self, call: Call, request_id: str) -> Reply:
+        """Send one attempt; whatever happens on the wire comes back as a Reply."""
+        started = time.monotonic()
+        # A client id per attempt: providers log it, which settles disputes about calls whose reply never came.
+        options: Any = {"headers": {"X-Client-Request-Id": request_id}}
+        try:
+            response = await self._client.post(
+                "/chat/completions", cast_to=httpx2.Response, body=self._body(call), options=options
+            )
+            body = response.text
+        except openai.APIStatusError as error:
+            return self._refused(error, started)
+        except openai.APITimeoutError:
+            return self._broken("timeout", f"no reply within {self._endpoint.timeout_s} s", started)
+        except openai.APIConnectionError as error:
+            return self._broken("connection", str(error.__cause__ or error), started)
+        return Reply(
+            status=response.status_code,
+            error_code=None,
+            error_message=None,
+            retry_after_s=None,
+            request_id=response.headers.get("x-request-id"),
+            latency_s=time.monotonic() - started,
+            replied_at=self._wall_clock(),
+            body=body,
+        )
+
+    def _body(self, call: Call) -> dict[str, object]:
+        body: dict[str, object] = {"model": call.model, "messages": call.messages, **self._endpoint.params}
+        if call.max_output_tokens is not None:
+            body[self._endpoint.max_output_tokens_param] = call.max_output_tokens
+        return body
+
+    def _refused(self, error: openai.APIStatusError, started: float) -> Reply:
+        return Reply(
+            status=error.status_code,
+            error_code=error_code(error.status_code, error.code or error.type),
+            error_message=self._clean(error.message)[:_MESSAGE_LENGTH],
+            retry_after_s=retry_after_s(error.response.headers, now=self._wall_clock()),
+            request_id=error.request_id,
+            latency_s=time.monotonic() - started,
+            replied_at=self._wall_clock(),
+            body=self._clean(error.response.text),
+        )
+
+    def _broken(self, code: str, message: str, started: float) -> Reply:
+        return Reply(
+            None,
+            code,
+            self._clean(message)[:_MESSAGE_LENGTH],
+            None,
+            None,
+            time.monotonic() - started,
+            self._wall_clock(),
+            None,
+        )
+
+    def _clean(self, text: str) -> str:
+        return _redacted(text, self._endpoint.api_key)
+
+
+def retry_after_s(headers: httpx2.Headers, *, now: float) -> float | None:
+    """Read how long the other side asks to wait: `retry-after-ms`, or `retry-after` in seconds or as a date.
+
+    Both may be given; the longer one is kept, since Retry-After is a floor.
+
+    Args:
+        headers: Response headers.
+        now: Unix time in seconds, for dates.
+    """
+    waits: list[float] = []
+    with contextlib.suppress(KeyError, ValueError):
+        waits.append(float(headers["retry-after-ms"]) / 1000)
+    value = headers.get("retry-after")
+    if value is not None:
+        try:
+            waits.append(float(value))
+        except ValueError:
+            with contextlib.suppress(TypeError, ValueError):
+                waits.append(parsedate_to_datetime(value).timestamp() - now)
+    return max(0.0, *waits) if waits else None
+
+
+def _redacted(text: str, api_key: str) -> str:
+    """Remove what is, or looks like, a key: some providers quote it in their error messages."""
+    if len(api_key) >= _SHORTEST_KEY:
+        text = text.replace(api_key, "[redacted]")
+    return _SECRET.sub(r"\1[redacted]", text)

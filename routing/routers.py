@@ -1,0 +1,99 @@
+"""Routers: from texts to win rates. Anything with this protocol can route a table."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from routing.artifact import RouterArtifact
+from routing.batching import head_and_tail, pad, token_batches
+from routing.errors import ArtifactError
+
+TOKENIZE_ROWS = 2_048
+"""Texts tokenized at once: bounds the memory of token lists without slowing the tokenizer's own threads."""
+
+
+class WinRates(NamedTuple):
+    """What a router says about texts, in their order."""
+
+    win_rate: NDArray[np.float64]
+    """P(strong beats weak | query), shape (n,), each in [0, 1]."""
+    tokens: NDArray[np.int64]
+    """Length of each whole text in the router's tokens, before any cut, shape (n,)."""
+
+
+class Router(Protocol):
+    """A predictor of win rates."""
+
+    def win_rates(self, texts: Sequence[str]) -> WinRates:
+        """Return win rates and lengths for texts, in the order given."""
+
+    def count_tokens(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Return the length of each text in tokens, shape (n,)."""
+
+
+class OnnxRouter:
+    """Runs any artifact whose graph goes from tokens to `win_rate`: one class for every kind of DESIGN section 5."""
+
+    def __init__(self, artifact: RouterArtifact, *, threads: int = 0, token_budget: int = 65_536) -> None:
+        """Open the graph.
+
+        Args:
+            artifact: A verified artifact.
+            threads: Threads for one graph run; 0 lets onnxruntime take every core.
+            token_budget: Padded tokens per graph run.
+        """
+        self._card = artifact.card
+        self._token_budget = token_budget
+        self._tokenizer = Tokenizer.from_file(str(artifact.tokenizer))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(str(artifact.graph), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ArtifactError(
+                f"router graph {artifact.graph} cannot be opened: {error}; export the router again"
+            ) from error
+        names = {node.name for node in self._session.get_inputs()}
+        if names != {"input_ids", "attention_mask"}:
+            raise ArtifactError(
+                f"router graph {artifact.graph} takes {sorted(names)}, expected input_ids and attention_mask; "
+                "export the router with its embedder fused in front"
+            )
+
+    def count_tokens(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Return the length of each text in tokens, shape (n,)."""
+        return np.array([len(row) for row in self._tokenize(texts)], np.int64)
+
+    def win_rates(self, texts: Sequence[str]) -> WinRates:
+        """Return win rates and lengths for texts, in the order given."""
+        win_rate = np.empty(len(texts), np.float64)
+        tokens = np.empty(len(texts), np.int64)
+        for start in range(0, len(texts), TOKENIZE_ROWS):
+            chunk = slice(start, start + TOKENIZE_ROWS)
+            rows = self._tokenize(texts[chunk])
+            tokens[chunk] = [len(row) for row in rows]
+            win_rate[chunk] = self._run(rows)
+        return WinRates(win_rate, tokens)
+
+    def _tokenize(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(encoding.ids, np.int64) for encoding in encodings]
+
+    def _run(self, rows: list[NDArray[np.int64]]) -> NDArray[np.float64]:
+        cut = self._card.truncation
+        rows = [head_and_tail(row, cut.head, cut.tail) for row in rows]
+        lengths = np.array([len(row) for row in rows], np.int64)
+        result = np.empty(len(rows), np.float64)
+        for index in token_batches(lengths, budget=self._token_budget):
+            ids, mask = pad([rows[i] for i in index])
+            (scores,) = self._session.run(["win_rate"], {"input_ids": ids, "attention_mask": mask})
+            # Float64 from here on: alpha is compared with this very column (a Float32 0.7 is not >= 0.7 in Float64).
+            result[index] = np.asarray(scores, np.float64)
+        return result

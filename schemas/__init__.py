@@ -1,0 +1,1 @@
+"""What every table and file that crosses a job boundary looks like. Imports nothing of ours."""

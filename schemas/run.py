@@ -1,0 +1,142 @@
+"""Files of a run folder and of a published partition: plan, split, manifest. All JSON, all written atomically."""
+
+from datetime import datetime
+from decimal import Decimal
+
+from pydantic import BaseModel, ConfigDict
+
+PLAN_VERSION = 1
+
+
+class Record(BaseModel):
+    """A frozen file record; unknown keys are refused, so that two versions never half-understand each other."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputFile(Record):
+    """One Parquet file of the input."""
+
+    path: str
+    rows: int
+    sha256: str
+    partition: dict[str, str]
+    """Hive keys read from the path, as text."""
+
+
+class Part(Record):
+    """The unit of work: `rows` rows of one file from row `start` on."""
+
+    number: int
+    file: int
+    """Index into `Plan.files`."""
+    start: int
+    rows: int
+
+
+class Identity(Record):
+    """Everything that decides what is asked, and of whom: a resume under another identity is refused."""
+
+    input_path: str
+    columns: dict[str, str]
+    drop: list[str]
+    date: str | None
+    date_column: str | None
+    max_prompt_tokens: int
+    part_rows: int
+    router_sha256: str
+    strong: dict[str, str]
+    """Model name, base_url and parameters (JSON text) of the strong model."""
+    weak: dict[str, str]
+
+
+class Plan(Record):
+    """`plan.json`: written once, before the first row is scored."""
+
+    version: int
+    run_id: str
+    created_at: datetime
+    nightroute_version: str
+    identity: Identity
+    files: list[InputFile]
+    parts: list[Part]
+
+
+class Split(Record):
+    """`split.json`: where this table was cut.
+
+    A query goes strong iff `win_rate > alpha`, or `win_rate == alpha` and `tie_key <= tie_key_max`. The tie key is a
+    hash of the query id, so ties are cut fairly, by no column of the table, and the same way every time.
+    """
+
+    rule: str
+    """`alpha`, `strong_share` or `max_usd`."""
+    wanted: str
+    """The number asked for, as text (a budget is an exact decimal)."""
+    alpha: float
+    tie_key_max: int
+    """-1 sends no tie to the strong model; 2**64 - 1 sends all."""
+    n: int
+    n_strong: int
+    n_tied: int
+    """Queries whose win rate equals alpha."""
+    n_tied_strong: int
+    expected_usd: Decimal | None
+    """Expected cost of the whole table at this split; null when a model is unpriced."""
+
+
+class Totals(Record):
+    """Money and tokens of a published partition. Null money means that no row could be priced."""
+
+    cost_usd: Decimal
+    """Sum over priced rows."""
+    all_strong_usd: Decimal | None
+    all_weak_usd: Decimal | None
+    saved_vs_strong_usd: Decimal | None
+    saved_share: float | None
+    unpriced_rows: int
+    """Rows with an answer but without a price; their cost is in no sum."""
+    spent_usd: Decimal
+    """Everything the ledger booked for this run, answers of earlier splits included."""
+    unknown_calls: int
+    """Calls in flight when a run was killed: sent, outcome unknown, possibly billed by the provider."""
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    attempts: int
+
+
+class PublishedFile(Record):
+    """One Parquet file of a published partition."""
+
+    path: str
+    rows: int
+    sha256: str
+
+
+class Manifest(Record):
+    """`_manifest.json`: the last file written. Its presence means that the partition is whole."""
+
+    version: int = PLAN_VERSION
+    run_id: str
+    revision: int
+    """1 for the first publication of a run; resplits and retries count up."""
+    started_at: datetime
+    published_at: datetime
+    nightroute_version: str
+    versions: dict[str, str]
+    identity: Identity
+    router: dict[str, str]
+    split: Split
+    rows: dict[str, int]
+    """read, rejected, published, strong, weak, ok, truncated, failed, unsent."""
+    errors: dict[str, int]
+    """error_code -> rows."""
+    models: dict[str, dict[str, str | int | float | None]]
+    """Per model: rows, tokens, mean output tokens, cost."""
+    totals: Totals
+    prices_sha256: str
+    input_files: list[InputFile]
+    files: list[PublishedFile]
+    timings_s: dict[str, float]
