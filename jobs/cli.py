@@ -158,13 +158,16 @@ def invoke(args: list[str]) -> int:
         result: Any = app(args, standalone_mode=False)
     except NightrouteError as error:
         return _stopped(error)
+    except typer.TyperException as error:
+        return _misused(error)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; run the same command again to go on\n")
         return 130
     except SystemExit as error:
         return int(error.code or 0)
     except Exception as error:
-        return _unexpected(error)
+        logging.getLogger("nightroute").critical("this is a bug in nightroute; please report it", exc_info=error)
+        return 70
     return result if isinstance(result, int) else 0
 
 
@@ -177,14 +180,12 @@ def _stopped(error: Any) -> int:
     return int(error.exit_code)
 
 
-def _unexpected(error: Exception) -> int:
-    """Usage errors of the command line, and bugs."""
-    import click
+def _misused(error: typer.TyperException) -> int:
+    """A command line that cannot be understood; without a message the help was shown instead."""
+    from jobs import console
 
-    if isinstance(error, click.ClickException):
-        error.show()
-        return error.exit_code
-    if isinstance(error, click.Abort):
-        return 130
-    logging.getLogger("nightroute").critical("this is a bug in nightroute; please report it", exc_info=error)
-    return 70
+    message = error.format_message()
+    if message:
+        console.say(f"error: {message}; see nightroute --help")
+    console.emit({"status": "stopped", "exit_code": error.exit_code, "error": message})
+    return error.exit_code

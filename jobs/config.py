@@ -191,7 +191,7 @@ class Job:
             if self.date is None:
                 raise UsageError(f"path {text!r} holds {DATE}, but no --date was given; add --date YYYY-MM-DD")
             text = text.replace(DATE, self.date)
-        return self.base / Path(text).expanduser()
+        return Path(os.path.normpath(self.base / Path(text).expanduser()))
 
     @property
     def run_dir(self) -> Path:
@@ -202,10 +202,13 @@ class Job:
     def output(self) -> Path:
         """Folder of the published table: with a date column and no `{date}` in the path, one hive folder per date."""
         path = self.path(self.config.output.path)
-        column = self.config.input.date_column
-        if self.date is not None and column is not None and DATE not in self.config.output.path:
-            return path / f"{column}={self.date}"
-        return path
+        return path if self.date_key is None else path / f"{self.date_key}={self.date}"
+
+    @property
+    def date_key(self) -> str | None:
+        """Column that the output folder's name holds, so that it is not in its files; null when it holds none."""
+        names_date = self.date is not None and DATE not in self.config.output.path
+        return self.config.input.date_column if names_date else None
 
 
 S = TypeVar("S", bound=BaseModel)

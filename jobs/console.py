@@ -137,17 +137,21 @@ def show_manifest(manifest: Manifest, output: str) -> None:
     """Print the summary of a published run."""
     totals, rows = manifest.totals, manifest.rows
     table = Table(title=f"run {manifest.run_id}, revision {manifest.revision}", title_justify="left")
-    for name in ("model", "queries", "mean output tokens", "cost"):
-        table.add_column(name, justify="left" if name == "model" else "right")
-    for model, sums in manifest.models.items():
+    for name in ("", "queries", "mean output tokens", "cost"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    identity = manifest.identity
+    for model in dict.fromkeys((identity.strong["name"], identity.weak["name"])):
+        sums = manifest.models.get(model)
+        if sums is None:
+            continue
         mean = sums["mean_output_tokens"]
         table.add_row(
             model, f"{sums['rows']:,}", "-" if mean is None else f"{mean:.1f}", usd(Decimal(str(sums["cost_usd"])))
         )
     table.add_section()
     table.add_row("total", f"{rows['published']:,}", "", usd(totals.cost_usd))
-    table.add_row("all strong would have cost", "", "", usd(totals.all_strong_usd))
-    table.add_row("all weak would have cost", "", "", usd(totals.all_weak_usd))
+    table.add_row("all strong, modelled", "", "", usd(totals.all_strong_usd))
+    table.add_row("all weak, modelled", "", "", usd(totals.all_weak_usd))
     if totals.saved_share is not None:
         table.add_row(
             "saved against all strong", "", "", f"{usd(totals.saved_vs_strong_usd)} ({totals.saved_share:.1%})"

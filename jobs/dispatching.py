@@ -15,12 +15,13 @@ import polars as pl
 import polars_hash as plh
 
 from jobs.night import SIDES, Night, endpoint, endpoint_fields
+from jobs.scoring import read_scored
 from jobs.source import read_part
-from jobs.splitting import estimated
 from routing.account import spent
 from routing.calls import Call, Complete
 from routing.dispatch import Dispatcher, DispatchPolicy, Progress, Usage
 from routing.errors import NightrouteError
+from routing.estimate import DISPATCH, estimate
 from routing.guards import Breaker, Budget, DiskGuard
 from routing.ledger import Ledger
 from routing.limits import Gate, Limits
@@ -55,10 +56,10 @@ def call_keys(night: Night) -> dict[str, str]:
 
 
 def routed_part(night: Night, part: Part, split: Split) -> pl.DataFrame:
-    """ROUTED of a part, with the estimates beside it."""
+    """ROUTED of a part."""
     keys = call_keys(night)
     models = {side: night.model(side).name for side in SIDES}
-    routed = route(estimated(night, part), split, strong=models["strong"], weak=models["weak"])
+    routed = route(read_scored(night, part), split, strong=models["strong"], weak=models["weak"])
     side_key = pl.when(pl.col("route") == "strong").then(pl.lit(keys["strong"])).otherwise(pl.lit(keys["weak"]))
     identity = plh.concat_str(["query_id", "content_sha256", side_key], separator="\x1f")
     return routed.with_columns(call_key=identity.chash.sha2_256())
@@ -76,6 +77,7 @@ def pending(night: Night, part: Part, split: Split, ledger: Ledger, *, side: str
     )
     if rows.is_empty():
         return rows
+    rows = estimate(rows, night.prices, night.pricing(side), prefix="call", at=night.plan.created_at, columns=DISPATCH)
     sends = ledger.sends(part.number).rename({"attempts": "attempts_before"})
     texts = read_part(night.source, part).queries.select("row", "prompt", "messages_json", "system")
     return rows.join(sends, on="call_key", how="left", maintain_order="left").join(
@@ -90,7 +92,7 @@ async def pending_calls(
     for part in night.plan.parts:
         rows = await asyncio.to_thread(pending, night, part, split, ledger, side=side, retry_failed=retry_failed)
         for row in rows.iter_rows(named=True):  # one HTTP request each: not a hot loop
-            ceiling = row[f"{side}_ceiling_usd"]
+            ceiling = row["call_ceiling_usd"]
             yield Call(
                 call_key=row["call_key"],
                 part=part.number,
@@ -99,7 +101,7 @@ async def pending_calls(
                 model=row["model"],
                 messages=_messages(row["prompt"], row["messages_json"], row["system"]),
                 max_output_tokens=row["max_output_tokens"],
-                estimated_tokens=row[f"{side}_tokens"],
+                estimated_tokens=row["call_tokens"],
                 estimate_usd=None if ceiling is None else str(ceiling),
                 attempts_before=row["attempts_before"] or 0,
             )

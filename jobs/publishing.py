@@ -145,6 +145,7 @@ def _publish_part(
 
 def _write_table(night: Night, table: pl.DataFrame, part: Part, staged: Path) -> None:
     by = night.job.config.output.partition_by
+    table = table.drop(night.job.date_key or [])
     missing = [name for name in by if name not in table.columns]
     if missing:
         raise ConfigError(f"output.partition_by names {missing}, columns of the table are {table.columns}")

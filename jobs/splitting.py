@@ -1,5 +1,6 @@
 """Stage 2: cut the whole table once, from its scores and the expected cost of each query."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -10,7 +11,7 @@ from jobs.night import SIDES, Night
 from jobs.rundir import read_json, write_json
 from jobs.scoring import read_scored
 from routing.errors import ChangedRunError
-from routing.estimate import Interval, estimate
+from routing.estimate import FORECAST, SPLIT, Interval, estimate
 from routing.split import by_alpha, by_budget, by_strong_share, is_strong
 from schemas.run import Part, Split
 
@@ -30,11 +31,12 @@ class Forecast:
     """Route -> tokens expected back."""
 
 
-def estimated(night: Night, part: Part) -> pl.DataFrame:
-    """SCORED of a part with the estimates of both models."""
+def estimated(night: Night, part: Part, columns: Sequence[str]) -> pl.DataFrame:
+    """SCORED of a part with estimates of both models."""
     scored = read_scored(night, part)
+    at = night.plan.created_at
     for side in SIDES:
-        scored = estimate(scored, night.prices, night.pricing(side), prefix=side, at=night.plan.created_at)
+        scored = estimate(scored, night.prices, night.pricing(side), prefix=side, at=at, columns=columns)
     return scored
 
 
@@ -70,7 +72,7 @@ def wanted_split(section: SplitSection) -> tuple[str, str]:
 
 def cut(night: Night, section: SplitSection) -> Split:
     """Compute a split over all parts: 48 bytes a row are held, never the texts."""
-    table = pl.concat([estimated(night, part).select(_SPLIT_COLUMNS) for part in night.plan.parts])
+    table = pl.concat([estimated(night, part, SPLIT).select(_SPLIT_COLUMNS) for part in night.plan.parts])
     if section.alpha is not None:
         return by_alpha(table, section.alpha)
     if section.strong_share is not None:
@@ -85,7 +87,7 @@ def forecast(night: Night, split: Split) -> Forecast:
     strong = is_strong(split)
     sums = pl.concat(
         [
-            estimated(night, part).select(
+            estimated(night, part, FORECAST).select(
                 *(pl.col(name).sum() for name in columns),
                 *(
                     pl.when(strong).then(f"strong_{name}").otherwise(f"weak_{name}").sum().alias(f"routed_{name}")

@@ -1,5 +1,6 @@
 """What a table will cost before anything is sent: expected, an interval, and the most a single call may cost."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -38,11 +39,21 @@ class Interval:
     high: Decimal
 
 
-def estimate(scored: pl.DataFrame, prices: pl.DataFrame, model: Pricing, *, prefix: str, at: datetime) -> pl.DataFrame:
-    """SCORED -> SCORED + what each query costs on one model: five columns named `<prefix>_*`.
+SPLIT = ("usd",)
+"""What a split needs."""
+FORECAST = ("usd", "low_usd", "high_usd", "tokens")
+"""What a plan shows."""
+DISPATCH = ("ceiling_usd", "tokens")
+"""What limits and budget reserve."""
 
-    `_usd` expected, `_low_usd` and `_high_usd` under the spreads above, `_ceiling_usd` what the budget guard reserves
-    (all Decimal(38, 12), null when unpriced), `_tokens` input plus expected output (Int64).
+
+def estimate(
+    scored: pl.DataFrame, prices: pl.DataFrame, model: Pricing, *, prefix: str, at: datetime, columns: Sequence[str]
+) -> pl.DataFrame:
+    """SCORED -> SCORED + what each query costs on one model, in columns named `<prefix>_<column>`.
+
+    `usd` expected, `low_usd` and `high_usd` under the spreads above, `ceiling_usd` what the budget guard reserves
+    (all Decimal(38, 12), null when unpriced), `tokens` input plus expected output (Int64).
     """
     limit = pl.coalesce("max_output_tokens", pl.lit(model.output_limit, pl.Int64))
     tokens = pl.col("prompt_tokens")
@@ -66,12 +77,11 @@ def estimate(scored: pl.DataFrame, prices: pl.DataFrame, model: Pricing, *, pref
     def at_most_limit(mean: float) -> pl.Expr:
         return pl.min_horizontal(pl.lit(mean), limit.cast(pl.Float64))
 
-    return scored.with_columns(
-        cost(1.0, at_most_limit(length)).alias(f"{prefix}_usd"),
-        cost(1 - TOKENIZER_SPREAD, at_most_limit(length / LENGTH_SPREAD)).alias(f"{prefix}_low_usd"),
-        cost(1 + TOKENIZER_SPREAD, at_most_limit(length * LENGTH_SPREAD)).alias(f"{prefix}_high_usd"),
-        cost(1 + TOKENIZER_SPREAD, pl.coalesce(limit.cast(pl.Float64), length * CEILING_LENGTH)).alias(
-            f"{prefix}_ceiling_usd"
-        ),
-        (tokens + pl.min_horizontal(pl.lit(length, pl.Int64), limit)).alias(f"{prefix}_tokens"),
-    )
+    makers: dict[str, Callable[[], pl.Series | pl.Expr]] = {
+        "usd": lambda: cost(1.0, at_most_limit(length)),
+        "low_usd": lambda: cost(1 - TOKENIZER_SPREAD, at_most_limit(length / LENGTH_SPREAD)),
+        "high_usd": lambda: cost(1 + TOKENIZER_SPREAD, at_most_limit(length * LENGTH_SPREAD)),
+        "ceiling_usd": lambda: cost(1 + TOKENIZER_SPREAD, pl.coalesce(limit.cast(pl.Float64), length * CEILING_LENGTH)),
+        "tokens": lambda: tokens + pl.min_horizontal(pl.lit(length, pl.Int64), limit),
+    }
+    return scored.with_columns(makers[name]().alias(f"{prefix}_{name}") for name in columns)
