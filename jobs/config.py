@@ -4,6 +4,7 @@ Paths are relative to the config file, so that cron's working directory does not
 keys and secret headers are named by environment variable and read at use.
 """
 
+import datetime
 import difflib
 import os
 import tomllib
@@ -54,6 +55,9 @@ class Input(Section):
             raise ValueError(f"columns maps {unknown}, which nightroute does not read; it reads {list(INPUT_COLUMNS)}")
         if ("prompt" in self.columns) == ("messages" in self.columns):
             raise ValueError("columns must map exactly one of prompt (a string) and messages (a list of role/content)")
+        theirs = list(self.columns.values())
+        if repeated := sorted({name for name in theirs if theirs.count(name) > 1}):
+            raise ValueError(f"columns maps {repeated} twice; give each of our names a column of its own")
         return self
 
 
@@ -158,6 +162,12 @@ class Output(Section):
     max_failed_share: float = Field(0.0, ge=0, le=1)
     """Up to this share of failed or rejected rows the exit code is still 0."""
 
+    @model_validator(mode="after")
+    def _names_once(self) -> "Output":
+        if len(set(self.partition_by)) < len(self.partition_by):
+            raise ValueError(f"partition_by names a column twice: {self.partition_by}; name each once")
+        return self
+
 
 class JobConfig(Section):
     """A nightly job."""
@@ -223,12 +233,23 @@ def load_job(path: Path, *, overrides: Sequence[str] = (), date: str | None = No
         date: Partition to run, as in `--date`.
 
     Raises:
+        UsageError: the date is no calendar date, or an override is none.
         ConfigError: the file cannot be read, a key is unknown, a value is wrong; the message names every place.
     """
+    if date is not None:
+        _check_date(date)
     data = read_toml(path)
     for override in overrides:
         apply_override(data, override)
     return Job(parse(JobConfig, data, source=str(path)), path.resolve().parent, date)
+
+
+def _check_date(date: str) -> None:
+    """A misspelt date must not look like a night without rows, nor leave the folders that it is part of."""
+    try:
+        datetime.date.fromisoformat(date)
+    except ValueError as error:
+        raise UsageError(f"--date wants a calendar date such as 2026-11-20, got {date!r}") from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from routing.dispatch import Dispatcher, DispatchPolicy, Progress, Usage
 from routing.errors import NightrouteError
 from routing.estimate import DISPATCH, estimate
 from routing.guards import Breaker, Budget, DiskGuard
-from routing.ledger import Ledger
+from routing.ledger import Ledger, LedgerReader
 from routing.limits import Gate, Limits
 from routing.pricing import RateCard, Unpriced, rate_card
 from routing.providers import OpenAICompletions
@@ -65,7 +65,9 @@ def routed_part(night: Night, part: Part, split: Split) -> pl.DataFrame:
     return routed.with_columns(call_key=identity.chash.sha2_256())
 
 
-def pending(night: Night, part: Part, split: Split, ledger: Ledger, *, side: str, retry_failed: bool) -> pl.DataFrame:
+def pending(
+    night: Night, part: Part, split: Split, ledger: LedgerReader, *, side: str, retry_failed: bool
+) -> pl.DataFrame:
     """ROUTED rows of one side that the ledger has not decided, with what has to be sent."""
     ended = ledger.ended(part.number)
     if retry_failed:
@@ -86,7 +88,7 @@ def pending(night: Night, part: Part, split: Split, ledger: Ledger, *, side: str
 
 
 async def pending_calls(
-    night: Night, split: Split, ledger: Ledger, *, side: str, retry_failed: bool
+    night: Night, split: Split, ledger: LedgerReader, *, side: str, retry_failed: bool
 ) -> AsyncIterator[Call]:
     """Yield the calls of one side, part by part: one part's texts are in memory at a time."""
     for part in night.plan.parts:
@@ -139,7 +141,7 @@ def reply_reader(rates: RateCard | Unpriced) -> Usage:
     return Usage(tokens, cost_usd)
 
 
-def booked_usd(night: Night, ledger: Ledger) -> Decimal:
+def booked_usd(night: Night, ledger: LedgerReader) -> Decimal:
     """What the ledger has booked so far, every reply priced as billed; unpriced replies count nothing."""
     total = Decimal(0)
     billing = night.billing({})
@@ -148,7 +150,7 @@ def booked_usd(night: Night, ledger: Ledger) -> Decimal:
     return total
 
 
-def paid_replies(ledger: Ledger, part: Part) -> pl.DataFrame:
+def paid_replies(ledger: LedgerReader, part: Part) -> pl.DataFrame:
     """Every billed reply of a part, read."""
     answered_at = pl.from_epoch((pl.col("replied_at") * 1_000_000).cast(pl.Int64), time_unit="us")
     return read_bodies(ledger.paid(part.number)).with_columns(answered_at=answered_at.dt.replace_time_zone("UTC"))

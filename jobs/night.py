@@ -189,9 +189,11 @@ def _identity(job: Job, router: RouterArtifact) -> Identity:
 
 def _same_run(plan: Plan, identity: Identity, source: Source, run: RunDir) -> None:
     """Refuse to mix two runs, naming what changed."""
-    before, now = plan.identity.model_dump(), identity.model_dump()
+    before, now = _flat(plan.identity), _flat(identity)
     changes = [
-        f"{name}: was {_shown(before[name])}, is {_shown(now[name])}" for name in now if before[name] != now[name]
+        f"{name}: was {_shown(before.get(name))}, is {_shown(now.get(name))}"
+        for name in dict.fromkeys((*now, *before))
+        if before.get(name) != now.get(name)
     ]
     known = {file.path: file.sha256 for file in plan.files}
     found = {file.path: file.sha256 for file in source.files}
@@ -206,6 +208,18 @@ def _same_run(plan: Plan, identity: Identity, source: Source, run: RunDir) -> No
             + "\n  ".join(changes)
             + "\nput it back, or give the new run a run_dir of its own"
         )
+
+
+def _flat(identity: Identity) -> dict[str, object]:
+    """One entry per thing that may change, so that a message can name it: `weak.params.temperature`."""
+    flat: dict[str, object] = {}
+    for name, value in identity.model_dump().items():
+        if name in SIDES:
+            flat |= {f"{name}.{key}": text for key, text in value.items() if key != "params"}
+            flat |= {f"{name}.params.{key}": setting for key, setting in json.loads(value["params"]).items()}
+        else:
+            flat[name] = value
+    return flat
 
 
 def _shown(value: object) -> str:

@@ -16,10 +16,10 @@ import polars as pl
 from jobs.dispatching import paid_replies, routed_part
 from jobs.night import SIDES, Night, package_version
 from jobs.rundir import PARQUET_LEVEL, move, storing, write_json
-from jobs.source import read_part
+from jobs.source import ROW, read_part
 from routing.account import Billing, cost, spent
 from routing.errors import ConfigError, DataError
-from routing.ledger import Ledger
+from routing.ledger import LedgerReader
 from routing.prices import snapshot_sha256
 from routing.replies import answer
 from schemas.queries import PUBLISHED_COLUMNS, Routed
@@ -59,6 +59,12 @@ def check_output(night: Night) -> None:
         raise ConfigError(
             f"output.path {output} names a file; the published table is a folder of Parquet files: drop the suffix"
         )
+    columns = [name for name in (*night.source.columns(), *PUBLISHED_COLUMNS) if name != night.job.date_key]
+    if missing := [name for name in night.job.config.output.partition_by if name not in columns]:
+        raise ConfigError(
+            f"output.partition_by names {missing}, which the published table does not hold in its files; "
+            f"its columns are {list(dict.fromkeys(columns))}"
+        )
     with storing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         probe = output.parent / f".{output.name}.probe"
@@ -82,7 +88,7 @@ def published_run_id(output: Path) -> str | None:
 def publish(
     night: Night,
     split: Split,
-    ledger: Ledger,
+    ledger: LedgerReader,
     *,
     revision: int,
     started_at: datetime,
@@ -123,14 +129,20 @@ def publish(
 
 
 def _publish_part(
-    night: Night, part: Part, split: Split, ledger: Ledger, billing: Mapping[str, Billing], staged: Path, tally: Tally
+    night: Night,
+    part: Part,
+    split: Split,
+    ledger: LedgerReader,
+    billing: Mapping[str, Billing],
+    staged: Path,
+    tally: Tally,
 ) -> None:
     routed = routed_part(night, part, split).select(Routed.column_names())
     costed = cost(answer(routed, ledger.replies(part.number)), night.prices, billing)
     carried = read_part(night.source, part).carried
     added = costed.select("row", *(name for name in PUBLISHED_COLUMNS if name not in carried.columns))
     # Inner: rejected rows are carried nowhere. Input order is kept.
-    table = carried.join(added, on="row", how="inner", maintain_order="left")
+    table = carried.join(added, left_on=ROW, right_on="row", how="inner", maintain_order="left").drop(ROW)
     if "query_id" in carried.columns:
         table = table.with_columns(pl.col("query_id").cast(pl.String))
     if table["query_id"].to_list() != costed["query_id"].to_list():
@@ -138,7 +150,7 @@ def _publish_part(
             f"part {part.number} would be published with other ids than it was read with; nothing was published; "
             f"please report this with {night.run.plan}"
         )
-    _write_table(night, table.drop("row"), part, staged)
+    _write_table(night, table, part, staged)
     _add(tally, costed)
     tally.spent_usd += Decimal(spent(paid_replies(ledger, part), night.prices, billing)["cost_usd"].sum() or 0)
 
@@ -146,9 +158,6 @@ def _publish_part(
 def _write_table(night: Night, table: pl.DataFrame, part: Part, staged: Path) -> None:
     by = night.job.config.output.partition_by
     table = table.drop(night.job.date_key or [])
-    missing = [name for name in by if name not in table.columns]
-    if missing:
-        raise ConfigError(f"output.partition_by names {missing}, columns of the table are {table.columns}")
     name = f"part-{part.number:05d}.parquet"
     with storing(staged):
         if not by:
@@ -216,7 +225,7 @@ def _files(staged: Path) -> list[PublishedFile]:
 def _manifest(
     night: Night,
     split: Split,
-    ledger: Ledger,
+    ledger: LedgerReader,
     tally: Tally,
     files: list[PublishedFile],
     revision: int,

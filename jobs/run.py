@@ -67,6 +67,7 @@ def run(job: Job, options: RunOptions) -> int:
         if night.run.manifest.exists() and not options.retry_failed and job.output.exists():
             last = read_json(Manifest, night.run.manifest)
             if not last.rows["unsent"]:
+                find_split(night)  # says so when the config asks for another split than the published one
                 raise NothingToDoError(
                     f"run {night.run.root} is finished and published at {job.output}; use --retry-failed to send "
                     "failed queries again, `nightroute resplit` to move alpha, or another run_dir for a new run"

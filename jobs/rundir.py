@@ -1,5 +1,6 @@
 """A run folder on disk: layout, lock, atomic writes (DESIGN section 3)."""
 
+import errno
 import fcntl
 import json
 import os
@@ -109,6 +110,8 @@ def storing(path: Path) -> Iterator[None]:
     except (OSError, pl.exceptions.ComputeError) as error:
         # polars reports a failed write as its own error type, with the system's words inside.
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            reason = f"{error.filename} is a file, a folder is needed there"
         raise StorageError(
             f"{path} cannot be written: {reason}; free or mend the disk, or choose another folder, "
             "then run the same command again"

@@ -88,7 +88,7 @@ def _base_url(child: subprocess.Popen[bytes], timeout_s: float) -> str:
         if not selector.select(timeout_s):
             raise TryLaterError(f"the sandbox did not listen within {timeout_s:g} s; is the machine overloaded?")
     line = child.stdout.readline()
-    if not line:
+    base_url = json.loads(line).get("base_url") if line else None
+    if base_url is None:
         raise ConfigError(f"the sandbox ended before it listened, exit code {child.wait()}; its message is above")
-    base_url: str = json.loads(line)["base_url"]
-    return base_url
+    return str(base_url)

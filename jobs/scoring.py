@@ -6,7 +6,7 @@ import polars as pl
 
 from jobs.night import Night
 from jobs.rundir import write_atomic, write_parquet
-from jobs.source import PartTable, read_part
+from jobs.source import ROW, PartTable, read_part
 from routing.routers import Router
 from routing.score import id_hashes, number_derived, repeated, score
 from schemas.queries import Queries
@@ -73,8 +73,13 @@ def _score_part(night: Night, part: Part, router: Router) -> None:
 def _write_rejected(night: Night, part: Part, table: PartTable, broken: pl.DataFrame, *, suffix: str = "") -> None:
     if broken.is_empty():
         return
-    rows = broken.sort("row").join(table.carried, on="row", how="left", maintain_order="left")
-    rows = rows.with_columns(part=pl.lit(part.number, pl.UInt32)).select("part", "row", pl.exclude("part", "row"))
+    address = pl.lit(part.number, pl.UInt32).alias("part")
+    # Columns of the user's table that are called part, row or broken_rules keep their values under `<name>_input`.
+    rows = (
+        broken.sort("row")
+        .select(address, "row", "broken_rules")
+        .join(table.carried, left_on="row", right_on=ROW, how="left", maintain_order="left", suffix="_input")
+    )
     path = night.run.refused(part.number)
     write_parquet(path.with_stem(path.stem + suffix), rows, night.run.staging)
 

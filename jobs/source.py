@@ -13,11 +13,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from jobs.config import Input, Job
-from routing.errors import DataError, InputMissingError, NothingToDoError, UsageError
+from routing.errors import ConfigError, DataError, InputMissingError, NothingToDoError, UsageError
 from schemas.queries import PUBLISHED_COLUMNS
 from schemas.run import InputFile, Part
 
-_ROW = "__row"
+ROW = "__row"
+"""Position in its part, beside the columns of a table that may well have a `row` of its own."""
 _BAD_TEXT = "__bad_text"
 
 
@@ -35,14 +36,20 @@ class Source:
         """Rows in all files, before `--date` selects among them."""
         return sum(file.rows for file in self.files)
 
+    def columns(self) -> list[str]:
+        """Names of the columns that travel along, mapped ones under our names."""
+        ours = {theirs: name for name, theirs in self.config.columns.items()}
+        theirs = dict.fromkeys((*pq.read_schema(self.files[0].path).names, *self.files[0].partition))
+        return [ours.get(name, name) for name in theirs if name not in self.config.drop]
+
 
 class PartTable(NamedTuple):
-    """A part as it was read: two tables with one row each per row of the part, joined by `row`."""
+    """A part as it was read: two tables with one row each per row of the part, `queries.row` is `carried.__row`."""
 
     queries: pl.DataFrame
     """QUERIES, not yet validated."""
     carried: pl.DataFrame
-    """`row` and every column of the user's table that travels along, mapped ones under our names."""
+    """`__row` and every column of the user's table that travels along, mapped ones under our names."""
 
 
 def discover(job: Job) -> Source:
@@ -67,6 +74,7 @@ def discover(job: Job) -> Source:
         if not found:
             raise NothingToDoError(f"no partition of {job.path(config.path)} has {config.date_column}={job.date}")
     _check_schemas(found, config)
+    _check_date_column(found, job)
     files = [file for file, _ in found]
     if not sum(file.rows for file in files):
         raise NothingToDoError(f"input {job.path(config.path)} holds no rows; nothing was published")
@@ -84,7 +92,7 @@ def read_part(source: Source, part: Part) -> PartTable:
     for key, value in file.partition.items():
         if key not in table.column_names:
             table = table.append_column(key, pa.array([value] * table.num_rows, pa.string()))
-    frame = _to_polars(table).with_row_index(_ROW)
+    frame = _to_polars(table).with_row_index(ROW)
     if source.config.date_column is not None and source.date is not None:
         frame = frame.filter(
             pl.col(source.config.date_column).cast(pl.String).str.slice(0, len(source.date)) == source.date
@@ -96,7 +104,7 @@ def read_part(source: Source, part: Part) -> PartTable:
 # ------------------------------------------------------------------------------------------------------------
 
 
-def _paths(path: Path) -> list[tuple[Path, dict[str, str]]]:
+def _paths(path: Path) -> list[tuple[Path, dict[str, str | None]]]:
     """Files in a stable order, with their hive keys. Names starting with `_` or `.` are not data."""
     text = str(path)
     if glob.has_magic(text):
@@ -127,13 +135,13 @@ def _before_magic(parts: Sequence[str]) -> list[str]:
     return fixed
 
 
-def _hive(relative: Path) -> dict[str, str]:
+def _hive(relative: Path) -> dict[str, str | None]:
     keys = [segment.partition("=")[0] for segment in relative.parent.parts if "=" in segment]
     parsed = ds.HivePartitioning(pa.schema([(key, pa.string()) for key in keys])).parse(relative.as_posix())
-    return {key: str(value) for key, value in ds.get_partition_keys(parsed).items()}
+    return ds.get_partition_keys(parsed)  # type: ignore[no-any-return]  # untyped library
 
 
-def _describe(path: Path, hive: dict[str, str]) -> tuple[InputFile, pa.Schema]:
+def _describe(path: Path, hive: dict[str, str | None]) -> tuple[InputFile, pa.Schema]:
     try:
         with pq.ParquetFile(path) as parquet:
             rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
@@ -182,7 +190,21 @@ def _check_schemas(found: list[tuple[InputFile, pa.Schema]], config: Input) -> N
             )
 
 
-def _complaints(schema: pa.Schema, hive: dict[str, str], config: Input) -> list[str]:
+def _check_date_column(found: list[tuple[InputFile, pa.Schema]], job: Job) -> None:
+    """A column that the output folder's name replaces may hold nothing but the date."""
+    if job.date_key is None or job.date_key not in found[0][1].names:
+        return
+    values = pl.scan_parquet([file.path for file, _ in found], hive_partitioning=False).select(pl.col(job.date_key))
+    text = pl.col(job.date_key).cast(pl.String)
+    longer = values.filter(text.str.starts_with(job.date) & (text != job.date)).head(1).collect()
+    if longer.height:
+        raise ConfigError(
+            f"input.date_column {job.date_key} holds more than a date ({longer.item()!s}), which the output folder "
+            f"{job.output} would lose; put {{date}} into output.path, e.g. {job.config.output.path}/day={{date}}"
+        )
+
+
+def _complaints(schema: pa.Schema, hive: dict[str, str | None], config: Input) -> list[str]:
     """Name every wrong column at once."""
     lines = []
     available = [*schema.names, *hive]
@@ -194,7 +216,8 @@ def _complaints(schema: pa.Schema, hive: dict[str, str], config: Input) -> list[
     if config.date_column is not None and config.date_column not in available:
         lines.append(f"{config.date_column} (input.date_column): missing; columns are {available}")
     mapped = set(config.columns.values())
-    taken = [name for name in available if name in PUBLISHED_COLUMNS and name not in {*mapped, *config.drop}]
+    ours = {*PUBLISHED_COLUMNS, *config.columns, ROW}
+    taken = [name for name in available if name in ours and name not in {*mapped, *config.drop}]
     return lines + [
         f"{name}: nightroute writes a column of this name; rename yours, map it, or list it in input.drop"
         for name in taken
@@ -298,7 +321,7 @@ def _as_queries(frame: pl.DataFrame, config: Input) -> PartTable:
     given = column("query_id", pl.String)
     queries = pl.DataFrame(
         {
-            "row": frame[_ROW].cast(pl.UInt32),
+            "row": frame[ROW].cast(pl.UInt32),
             "given_id": given,
             "prompt": column("prompt", pl.String),
             "system": column("system", pl.String),
@@ -310,8 +333,8 @@ def _as_queries(frame: pl.DataFrame, config: Input) -> PartTable:
     queries = _with_messages(queries, columns["messages"]) if "messages" in columns else _with_prompt(queries)
     mapped = {theirs: ours for ours, theirs in config.columns.items()}
     keep = [name for name in frame.columns if name not in config.drop and name != _BAD_TEXT]
-    carried = frame.select(keep).rename({name: mapped[name] for name in keep if name in mapped}).rename({_ROW: "row"})
-    return PartTable(queries, carried.with_columns(pl.col("row").cast(pl.UInt32)))
+    carried = frame.select(keep).rename({name: mapped[name] for name in keep if name in mapped})
+    return PartTable(queries, carried.with_columns(pl.col(ROW).cast(pl.UInt32)))
 
 
 def _with_prompt(queries: pl.DataFrame) -> pl.DataFrame:

@@ -5,7 +5,7 @@ from typing import Any
 
 from jobs import console
 from jobs.rundir import RunDir, is_locked, read_json
-from routing.ledger import Ledger
+from routing.ledger import LedgerReader
 from schemas.run import Manifest, Plan, Split
 
 
@@ -53,7 +53,7 @@ def _add_dispatch(record: dict[str, Any], run: RunDir) -> None:
     if not (run.split.exists() and run.ledger.exists()):
         return
     split = read_json(Split, run.split)
-    ledger = Ledger(run.ledger)
+    ledger = LedgerReader(run.ledger)
     counts = ledger.counts()
     outcomes: dict[str, dict[str, int]] = {}
     for model, error_code, calls, _ in counts.iter_rows():

@@ -43,11 +43,12 @@ def locate(name: str, *, relative_to: Path) -> Path:
     """
     if not name.startswith("builtin:"):
         return relative_to / name
-    folder = BUILTIN / name.removeprefix("builtin:")
-    if not folder.is_dir():
-        shipped = sorted(f"builtin:{path.name}" for path in BUILTIN.iterdir() if path.is_dir())
-        raise ArtifactError(f"router {name!r} is not shipped with nightroute; shipped are {shipped}, or give a path")
-    return folder
+    shipped = {f"builtin:{path.name}": path for path in BUILTIN.iterdir() if path.is_dir()}
+    if name not in shipped:  # looked up, not joined: `builtin:../x` names nothing
+        raise ArtifactError(
+            f"router {name!r} is not shipped with nightroute; shipped are {sorted(shipped)}, or give a path"
+        )
+    return shipped[name]
 
 
 def load(folder: Path) -> RouterArtifact:

@@ -78,108 +78,12 @@ class Reply:
     body: str | None
 
 
-class Ledger:
-    """Append-only record of a run's calls. Writes are awaited: when they return, the record survives a power cut."""
+class LedgerReader:
+    """Questions to a ledger; safe beside a process that writes to it."""
 
     def __init__(self, path: Path) -> None:
-        """Open or create the ledger.
-
-        Args:
-            path: The database file; its folder must exist and lie on a local disk (WAL needs shared memory).
-
-        Raises:
-            StorageError: the file cannot be opened, or is no ledger.
-        """
+        """Take the database file; it is opened for each question."""
         self._path = path
-        try:
-            with contextlib.closing(self._connect()) as connection:
-                connection.executescript(_SCHEMA)
-                self._next_id = 1 + int(connection.execute("SELECT coalesce(max(id), 0) FROM sends").fetchone()[0])
-        except sqlite3.Error as error:
-            raise StorageError(
-                f"ledger {path} cannot be opened: {error}; check that the disk is local, writable and not full"
-            ) from error
-        self._queue: queue.SimpleQueue[tuple[list[tuple[str, Row]], Callable[[BaseException | None], None]] | None] = (
-            queue.SimpleQueue()
-        )
-        self._thread: threading.Thread | None = None
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        return connection
-
-    def close(self) -> None:
-        """Commit what is queued and stop the writer."""
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
-            self._thread = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    # ---- writing, from the event loop -------------------------------------------------------------------------------
-
-    async def sent(self, send: Send) -> int:
-        """Record that a request is about to leave; return its send id."""
-        send_id = self._next_id
-        self._next_id += 1
-        row = (
-            send_id, send.call_key, send.part, send.row, send.query_id, send.model, send.attempt, send.sent_at,
-            send.estimate_usd,
-        )  # fmt: skip
-        await self._write([(_SEND, row)])
-        return send_id
-
-    async def replied(self, send_id: int, send: Send, reply: Reply, *, ends: bool, error_code: str | None) -> None:
-        """Record how a request ended and, when `ends`, that its call is decided: answered, or `error_code`."""
-        rows: list[tuple[str, Row]] = [
-            (
-                _REPLY,
-                (
-                    send_id, send.part, send.call_key, send.model, reply.status, reply.error_code, reply.error_message,
-                    reply.retry_after_s, reply.request_id, reply.latency_s, reply.replied_at, reply.body,
-                ),
-            )
-        ]  # fmt: skip
-        if ends:
-            rows.append((_END, (send_id, send.part, send.call_key, send.attempt, error_code)))
-        await self._write(rows)
-
-    async def _write(self, rows: list[tuple[str, Row]]) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._commit_loop, name="ledger", daemon=True)
-            self._thread.start()
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-
-        def settle(error: BaseException | None) -> None:
-            loop.call_soon_threadsafe(_settle, done, error)
-
-        self._queue.put((rows, settle))
-        await done
-
-    def _commit_loop(self) -> None:
-        connection = self._connect()
-        stop = False
-        while not stop:
-            batch = [self._queue.get()]
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    batch.append(self._queue.get_nowait())
-            stop = None in batch
-            writes = [item for item in batch if item is not None]
-            error = _commit(connection, [row for rows, _ in writes for row in rows])
-            for _, settle in writes:
-                settle(error)
-        connection.close()
-
-    # ---- reading ----------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -253,6 +157,106 @@ class Ledger:
             " GROUP BY 1, 2 ORDER BY 1, 2",
             {"model": pl.String(), "error_code": pl.String(), "calls": pl.Int64(), "attempts": pl.Int64()},
         )
+
+
+class Ledger(LedgerReader):
+    """Append-only record of a run's calls. Writes are awaited: when they return, the record survives a power cut."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the ledger.
+
+        Args:
+            path: The database file; its folder must exist and lie on a local disk (WAL needs shared memory).
+
+        Raises:
+            StorageError: the file cannot be opened, or is no ledger.
+        """
+        super().__init__(path)
+        try:
+            with contextlib.closing(self._connect()) as connection:
+                connection.executescript(_SCHEMA)
+                self._next_id = 1 + int(connection.execute("SELECT coalesce(max(id), 0) FROM sends").fetchone()[0])
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"ledger {path} cannot be opened: {error}; check that the disk is local, writable and not full"
+            ) from error
+        self._queue: queue.SimpleQueue[tuple[list[tuple[str, Row]], Callable[[BaseException | None], None]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._thread: threading.Thread | None = None
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    def close(self) -> None:
+        """Commit what is queued and stop the writer."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def sent(self, send: Send) -> int:
+        """Record that a request is about to leave; return its send id."""
+        send_id = self._next_id
+        self._next_id += 1
+        row = (
+            send_id, send.call_key, send.part, send.row, send.query_id, send.model, send.attempt, send.sent_at,
+            send.estimate_usd,
+        )  # fmt: skip
+        await self._write([(_SEND, row)])
+        return send_id
+
+    async def replied(self, send_id: int, send: Send, reply: Reply, *, ends: bool, error_code: str | None) -> None:
+        """Record how a request ended and, when `ends`, that its call is decided: answered, or `error_code`."""
+        rows: list[tuple[str, Row]] = [
+            (
+                _REPLY,
+                (
+                    send_id, send.part, send.call_key, send.model, reply.status, reply.error_code, reply.error_message,
+                    reply.retry_after_s, reply.request_id, reply.latency_s, reply.replied_at, reply.body,
+                ),
+            )
+        ]  # fmt: skip
+        if ends:
+            rows.append((_END, (send_id, send.part, send.call_key, send.attempt, error_code)))
+        await self._write(rows)
+
+    async def _write(self, rows: list[tuple[str, Row]]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._commit_loop, name="ledger", daemon=True)
+            self._thread.start()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def settle(error: BaseException | None) -> None:
+            loop.call_soon_threadsafe(_settle, done, error)
+
+        self._queue.put((rows, settle))
+        await done
+
+    def _commit_loop(self) -> None:
+        connection = self._connect()
+        stop = False
+        while not stop:
+            batch = [self._queue.get()]
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    batch.append(self._queue.get_nowait())
+            stop = None in batch
+            writes = [item for item in batch if item is not None]
+            error = _commit(connection, [row for rows, _ in writes for row in rows])
+            for _, settle in writes:
+                settle(error)
+        connection.close()
 
 
 def _commit(connection: sqlite3.Connection, rows: list[tuple[str, Row]]) -> BaseException | None:
