@@ -71,7 +71,9 @@ async def segments(folder: Path, workers: int, calls: int) -> None:
     log = Segments(folder / "segment.jsonl")
 
     async def record(i: int) -> None:
-        await log.append({"call_key": f"{i:064x}", "part": i // 5_000, "row": i, "query_id": f"q{i}", "at": time.time()})
+        await log.append(
+            {"call_key": f"{i:064x}", "part": i // 5_000, "row": i, "query_id": f"q{i}", "at": time.time()}
+        )
         await log.append({"call_key": f"{i:064x}", "part": i // 5_000, "status": 200, "at": time.time(), "body": BODY})
 
     try:

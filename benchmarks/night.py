@@ -1,7 +1,7 @@
-"""A whole night: score, split, dispatch against a zero-latency sandbox, publish; seconds per stage and peak memory by size.
+"""A whole night: score, split, dispatch against a zero-latency sandbox, publish; seconds per stage and peak memory.
 
-Run: `python benchmarks/night.py [ROWS ...]`. Client and sandbox share the machine, so dispatch is bound by both of them; a provider's
-latency is not in here. Peak memory is that of the `nightroute run` process alone.
+Run: `python benchmarks/night.py [ROWS ...]`. Client and sandbox share the machine, so dispatch is bound by both of them;
+a provider's latency is not in here. Peak memory is that of the `nightroute run` process alone.
 """
 
 import json
@@ -58,7 +58,9 @@ def measure(rows: int, url: str) -> None:
     config.write_text(JOB.format(rows=rows, url=url))
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "jobs", "run", "--config", str(config)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "jobs", "run", "--config", str(config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     assert process.stdout is not None
     summary = json.loads(process.stdout.read().splitlines()[-1])

@@ -4,7 +4,7 @@ Paths are relative to the config file, so that cron's working directory does not
 keys and secret headers are named by environment variable and read at use.
 """
 
-import datetime
+import datetime as dt
 import difflib
 import os
 import tomllib
@@ -66,10 +66,10 @@ class RouterSection(Section):
 
     artifact: str = "builtin:static-mf"
     """`builtin:NAME`, or the folder of a router artifact."""
-    threads: int = Field(0, ge=0)
-    """Threads of one graph run; 0 takes every core."""
-    token_budget: int = Field(65_536, ge=1)
-    """Padded tokens per graph run."""
+    threads: int = Field(1, ge=0)
+    """Threads of one graph run; 0 takes every core. One is fastest for a static table."""
+    token_budget: int = Field(4_096, ge=1)
+    """Padded tokens per graph run; small enough that the vectors of a run stay in the processor's cache."""
 
 
 class SplitSection(Section):
@@ -247,7 +247,7 @@ def load_job(path: Path, *, overrides: Sequence[str] = (), date: str | None = No
 def _check_date(date: str) -> None:
     """A misspelt date must not look like a night without rows, nor leave the folders that it is part of."""
     try:
-        datetime.date.fromisoformat(date)
+        dt.date.fromisoformat(date)
     except ValueError as error:
         raise UsageError(f"--date wants a calendar date such as 2026-11-20, got {date!r}") from error
 

@@ -38,7 +38,7 @@ class Router(Protocol):
 class OnnxRouter:
     """Runs any artifact whose graph goes from tokens to `win_rate`: one class for every kind of DESIGN section 5."""
 
-    def __init__(self, artifact: RouterArtifact, *, threads: int = 0, token_budget: int = 65_536) -> None:
+    def __init__(self, artifact: RouterArtifact, *, threads: int = 1, token_budget: int = 4_096) -> None:
         """Open the graph.
 
         Args:
