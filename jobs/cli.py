@@ -18,6 +18,8 @@ app = typer.Typer(
     "75 try again later, 78 bad config or credentials, 99 nothing to do, 130 interrupted (resumable).",
 )
 
+INTERRUPTED = 130
+
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="Job config (TOML).")]
 SetOption = Annotated[list[str], typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a config value.")]
 DateOption = Annotated[str | None, typer.Option("--date", help="Partition to run, e.g. 2026-11-20.")]
@@ -132,6 +134,22 @@ def sandbox(
     return run_sandbox(parse(SandboxConfig, data, source=str(config or "sandbox")))
 
 
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Training config (TOML).")],
+    output: Annotated[Path | None, typer.Option(help="Folder of the artifact instead of the config's.")] = None,
+) -> int:
+    """Train a router and export it as an ONNX artifact; needs the extra `train`."""
+    from jobs import console
+    from jobs.train import show
+    from jobs.train import train as train_router
+
+    summary = train_router(config, output=output)
+    show(summary)
+    console.emit(summary.record() | {"status": "trained", "exit_code": 0})
+    return 0
+
+
 def _with_budget(overrides: list[str], max_usd: str | None) -> list[str]:
     from routing.errors import UsageError
 
@@ -155,20 +173,29 @@ def invoke(args: list[str]) -> int:
 
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        result: Any = app(args, standalone_mode=False)
+        result: Any = app(args, prog_name="nightroute", standalone_mode=False)
     except NightrouteError as error:
         return _stopped(error)
     except typer.TyperException as error:
         return _misused(error)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run the same command again to go on\n")
-        return 130
     except SystemExit as error:
         return int(error.code or 0)
     except Exception as error:
         logging.getLogger("nightroute").critical("this is a bug in nightroute; please report it", exc_info=error)
         return 70
+    if result == INTERRUPTED:
+        return _interrupted()
     return result if isinstance(result, int) else 0
+
+
+def _interrupted() -> int:
+    """Ctrl-C outside of dispatch, where nothing is in flight: typer turns it into this exit code."""
+    from jobs import console
+
+    message = "interrupted; run the same command again to go on"
+    console.say(f"error: {message}")
+    console.emit({"status": "stopped", "exit_code": INTERRUPTED, "error": message})
+    return INTERRUPTED
 
 
 def _stopped(error: Any) -> int:

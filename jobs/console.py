@@ -176,4 +176,4 @@ def show_manifest(manifest: Manifest, output: str) -> None:
         )
     if totals.spent_usd != totals.cost_usd:
         say(f"spent by this run so far, earlier revisions and repeated calls included: {usd(totals.spent_usd)}")
-    say(f"read it with: pl.read_parquet('{output}/**/*.parquet')")
+    say(f"read it with: pl.read_parquet({f'{output}/**/*.parquet'!r})")

@@ -142,8 +142,11 @@ def reply_reader(rates: RateCard | Unpriced) -> Usage:
 
 
 def booked_usd(night: Night, ledger: LedgerReader) -> Decimal:
-    """What the ledger has booked so far, every reply priced as billed; unpriced replies count nothing."""
-    total = Decimal(0)
+    """What the ledger has booked so far, every reply priced as billed; unpriced replies count nothing.
+
+    Calls lost in a kill count with their estimate: the provider may bill them, and the limit has to hold all the same.
+    """
+    total = sum((Decimal(usd) for usd in ledger.unknown()["estimate_usd"].drop_nulls()), Decimal(0))
     billing = night.billing({})
     for part in night.plan.parts:
         total += Decimal(spent(paid_replies(ledger, part), night.prices, billing)["cost_usd"].sum() or 0)

@@ -119,6 +119,7 @@ def open_night(job: Job) -> Night:
             f"models.strong and models.weak are the same model ({models.strong.name!r} at {models.strong.base_url}); "
             "name two models, or there is nothing to route"
         )
+    _check_folders(job)
     router = artifact.load(artifact.locate(job.config.router.artifact, relative_to=job.base))
     source = discover(job)
     run = RunDir(job.run_dir)
@@ -144,6 +145,17 @@ def open_night(job: Job) -> Night:
     if not run.plan.exists():
         write_json(run.plan, plan, run.staging)
     return Night(job, run, plan, source, router, prices)
+
+
+def _check_folders(job: Job) -> None:
+    """What a run writes below its input folder would be read by the next one."""
+    source = job.path(job.config.input.path)
+    for key, path in (("run_dir", job.run_dir), ("output.path", job.output)):
+        if source.is_dir() and path.is_relative_to(source):
+            raise ConfigError(
+                f"{key} {path} lies inside the input folder {source}, where a run would read it as input; "
+                "choose a folder outside"
+            )
 
 
 def save_job(job: Job, run: RunDir) -> None:

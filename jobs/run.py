@@ -16,7 +16,7 @@ from jobs.publishing import check_output, publish
 from jobs.rundir import RunDir, locked, read_json, storing
 from jobs.scoring import score_parts
 from jobs.splitting import find_split
-from routing.errors import NightrouteError, NothingToDoError
+from routing.errors import NothingToDoError
 from routing.ledger import Ledger
 from routing.pricing import Unpriced, rate_card
 from routing.routers import OnnxRouter
@@ -180,8 +180,3 @@ def summary(job_name: str, night: Night, manifest: Manifest, code: int) -> dict[
         "errors": manifest.errors,
         "seconds": round(sum(manifest.timings_s.values()), 1),
     }
-
-
-def stopped(error: NightrouteError, run_dir: str | None) -> dict[str, Any]:
-    """The one-line JSON summary of a job that ended with an error."""
-    return {"status": "stopped", "exit_code": error.exit_code, "error": str(error), "run_dir": run_dir}

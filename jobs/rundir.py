@@ -111,7 +111,7 @@ def storing(path: Path) -> Iterator[None]:
         # polars reports a failed write as its own error type, with the system's words inside.
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         if isinstance(error, FileExistsError | NotADirectoryError):
-            reason = f"{error.filename} is a file, a folder is needed there"
+            reason = f"{error.filename} is a file or lies below one, a folder is needed there"
         raise StorageError(
             f"{path} cannot be written: {reason}; free or mend the disk, or choose another folder, "
             "then run the same command again"
@@ -217,14 +217,25 @@ def move(source: Path, target: Path) -> None:
     try:
         source.rename(target)
     except OSError as error:
-        if error.errno != 18:  # EXDEV: another disk
+        if error.errno != errno.EXDEV:
             raise
         beside = target.with_name(f".{target.name}.{os.getpid()}")
-        if source.is_dir():
-            shutil.copytree(source, beside)
-            shutil.rmtree(source)
-        else:
-            shutil.copy2(source, beside)
-            source.unlink()
-        beside.rename(target)
+        try:
+            if source.is_dir():
+                shutil.copytree(source, beside)
+            else:
+                shutil.copy2(source, beside)
+            for copied in (beside, *beside.rglob("*")):
+                sync(copied)
+            beside.rename(target)
+        finally:
+            _remove(beside)  # gone already, unless the other disk refused
+        _remove(source)
     sync(target.parent)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -147,12 +147,12 @@ def _describe(path: Path, hive: dict[str, str | None]) -> tuple[InputFile, pa.Sc
             rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # pyarrow has OSErrors of its own, without a number
+            raise InputMissingError(f"input file {path} cannot be opened: {error.strerror}; mend its rights") from error
         raise DataError(
             f"input file {path} cannot be read as Parquet: {_short(error)}; write it again or remove it"
         ) from error
-    except OSError as error:
-        raise InputMissingError(f"input file {path} cannot be opened: {error.strerror or error}") from error
     return InputFile(path=str(path), rows=rows, sha256=digest, partition=hive), schema
 
 
@@ -192,7 +192,7 @@ def _check_schemas(found: list[tuple[InputFile, pa.Schema]], config: Input) -> N
 
 def _check_date_column(found: list[tuple[InputFile, pa.Schema]], job: Job) -> None:
     """A column that the output folder's name replaces may hold nothing but the date."""
-    if job.date_key is None or job.date_key not in found[0][1].names:
+    if job.date is None or job.date_key is None or job.date_key not in found[0][1].names:
         return
     values = pl.scan_parquet([file.path for file, _ in found], hive_partitioning=False).select(pl.col(job.date_key))
     text = pl.col(job.date_key).cast(pl.String)
@@ -216,8 +216,8 @@ def _complaints(schema: pa.Schema, hive: dict[str, str | None], config: Input) -
     if config.date_column is not None and config.date_column not in available:
         lines.append(f"{config.date_column} (input.date_column): missing; columns are {available}")
     mapped = set(config.columns.values())
-    ours = {*PUBLISHED_COLUMNS, *config.columns, ROW}
-    taken = [name for name in available if name in ours and name not in {*mapped, *config.drop}]
+    written = {*PUBLISHED_COLUMNS, *config.columns, ROW}
+    taken = [name for name in available if name in written and name not in {*mapped, *config.drop}]
     return lines + [
         f"{name}: nightroute writes a column of this name; rename yours, map it, or list it in input.drop"
         for name in taken
@@ -227,6 +227,8 @@ def _complaints(schema: pa.Schema, hive: dict[str, str | None], config: Input) -
 def _wrong_type(ours: str, dtype: pa.DataType) -> str | None:
     if pa.types.is_dictionary(dtype):
         dtype = dtype.value_type
+    if pa.types.is_null(dtype) and ours != "messages":
+        return None  # a column that never held a value, as in an empty table
     if ours in ("prompt", "system"):
         return None if _is_text(dtype) else "a string"
     if ours == "query_id":
@@ -278,7 +280,7 @@ def _read_rows(path: Path, start: int, rows: int) -> pa.Table:
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(
             f"input file {path}, rows {start} to {start + rows}, cannot be decoded: {_short(error)}; "
-            "the file is damaged: write it again, then resume the run"
+            "the file is damaged: write it again and give the new run a run_dir of its own"
         ) from error
 
 

@@ -45,7 +45,8 @@ def cost(answered: pl.DataFrame, prices: pl.DataFrame, billing: Mapping[str, Bil
     """ANSWERED -> COSTED: one row out for each row in, same order.
 
     A query without a billed reply (failed or unsent) cost 0 as far as the provider told us, and is left out of the
-    comparison with the other model. Input tokens of the comparison are those observed; output tokens are modelled by
+    comparison with the other model. A reply with status 200 that cannot be read is billed all the same, so it is
+    unpriced. Input tokens of the comparison are those observed; output tokens are modelled by
     the other model's mean in this run, within the row's own limit (docs/cost.md).
 
     Args:
@@ -55,7 +56,8 @@ def cost(answered: pl.DataFrame, prices: pl.DataFrame, billing: Mapping[str, Bil
     """
     bills = usage(answered, billing)
     observed = price(bills, prices, resolve_models(served_names(bills), prices))
-    billed = pl.col("finish_reason").is_not_null() | pl.col("input_tokens").is_not_null()
+    unread = pl.col("error_code").eq_missing(pl.lit("malformed_response"))
+    billed = pl.col("finish_reason").is_not_null() | pl.col("input_tokens").is_not_null() | unread
     sides = {}
     for side, account in billing.items():
         length = pl.min_horizontal(pl.lit(account.mean_output_tokens, pl.Int64), "max_output_tokens")

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NoReturn, TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random
 
 from routing.calls import Call, Complete, Verdict, verdict
 from routing.errors import ConfigError, NightrouteError, TryLaterError
 from routing.guards import Breaker, Budget, DiskGuard
-from routing.ledger import Ledger, Reply, Send
+from routing.ledger import WITHDRAWN, Ledger, Reply, Send
 from routing.limits import Clock, Gate, Permit, Sleep, pause
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class DispatchPolicy:
     backoff_initial_s: float = 0.5
     backoff_max_s: float = 30.0
     backoff_jitter_s: float = 1.0
-    """Backoff = min(max, initial x 2^n) + uniform(0, jitter)."""
+    """Backoff after the n-th failure = min(max, initial x 2^(n - 1)) + uniform(0, jitter)."""
 
 
 class Usage:
@@ -111,10 +111,14 @@ class Dispatcher:
             raise self._cause
 
     async def _feed(self, calls: AsyncIterator[Call], queue: asyncio.Queue[Call | None], workers: int) -> None:
-        async for call in calls:
-            if self.stop.is_set():
-                break
-            await queue.put(call)
+        try:
+            async for call in calls:
+                if self.stop.is_set():
+                    break
+                await queue.put(call)
+        except NightrouteError as error:  # the table cannot be read any further
+            with contextlib.suppress(StoppedError):
+                self._halt(error)
         for _ in range(workers):
             await queue.put(None)
 
@@ -128,14 +132,15 @@ class Dispatcher:
     async def _decide(self, call: Call) -> None:
         """Repeat attempts of one call until it is decided."""
         tally = Tally(attempts=call.attempts_before)
-        backoff = wait_exponential_jitter(
-            initial=self.policy.backoff_initial_s, max=self.policy.backoff_max_s, jitter=self.policy.backoff_jitter_s
-        )
+        policy, jitter = self.policy, wait_random(0, self.policy.backoff_jitter_s)
 
         def wait(state: RetryCallState) -> float:
             # After a refusal the gate itself holds everybody back; a backoff on top would only idle the endpoint.
             reply: Reply = state.outcome.result()  # type: ignore[union-attr]  # tenacity sets it before it asks
-            return 0.0 if verdict(reply) is Verdict.COOL_DOWN else backoff(state)
+            if verdict(reply) is Verdict.COOL_DOWN:
+                return 0.0
+            # The jitter comes on top of the longest wait, too: calls that failed together must not return together.
+            return min(policy.backoff_max_s, policy.backoff_initial_s * 2.0 ** (tally.failures - 1)) + jitter(state)
 
         def again(reply: Reply | None) -> bool:
             return reply is not None and not self._is_last(reply, tally)
@@ -167,7 +172,7 @@ class Dispatcher:
             while not self.stop.is_set():
                 async with self.gate.permit(call.estimated_tokens) as permit:
                     if self.stop.is_set():
-                        return None
+                        break
                     if sent is None:
                         self._check_disk()
                         sent = await self._announce(call, tally)
@@ -176,6 +181,8 @@ class Dispatcher:
                     reply = await self.complete(call, f"{call.call_key[:32]}-{tally.attempts}")
                     cost = await self._book(call, tally, permit, sent, reply)
                     return reply
+            if sent is not None:
+                await self._withdraw(*sent)
             return None
         finally:
             self.budget.settle(estimate, cost)
@@ -195,6 +202,11 @@ class Dispatcher:
         )
         return await self._guarded(self.ledger.sent(send)), send
 
+    async def _withdraw(self, send_id: int, send: Send) -> None:
+        """Record that an announced request never left: the run stopped in a cool-down, and it costs nothing."""
+        reply = Reply(None, WITHDRAWN, None, None, None, 0.0, self.wall_clock(), None)
+        await self._guarded(self.ledger.replied(send_id, send, reply, ends=False, error_code=WITHDRAWN))
+
     async def _book(self, call: Call, tally: Tally, permit: Permit, sent: tuple[int, Send], reply: Reply) -> Decimal:
         """Store the reply, then tell the guards; stop the run where no further call can succeed."""
         decision = verdict(reply)
@@ -204,10 +216,10 @@ class Dispatcher:
         ends = not stops and self._is_last(reply, tally)
         send_id, send = sent
         code = reply.error_code
-        await self._guarded(self.ledger.replied(send_id, send, reply, ends=ends, error_code=code))
-        if decision is Verdict.COOL_DOWN:
+        if decision is Verdict.COOL_DOWN:  # before the ledger is written: meanwhile nobody should knock
             self.progress.refusals += 1
             self.gate.refused(permit, reply.retry_after_s)
+        await self._guarded(self.ledger.replied(send_id, send, reply, ends=ends, error_code=code))
         if stops:
             self._halt(_refusal(call, reply, decision))
         used = self.usage.tokens(reply.body) if code is None and reply.body is not None else None

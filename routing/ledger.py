@@ -42,6 +42,9 @@ _SEND = "INSERT INTO sends VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _REPLY = "INSERT INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _END = "INSERT INTO ends VALUES (?, ?, ?, ?, ?)"
 
+WITHDRAWN = "withdrawn"
+"""Error code of a reply that stands for a request which was announced but never left."""
+
 Row = tuple[Any, ...]
 
 
@@ -87,8 +90,18 @@ class LedgerReader:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with contextlib.closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as connection:
+        uri = f"{self._path.absolute().as_uri()}?mode=ro"
+        with self._storage("read"), contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def _storage(self, done: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"ledger {self._path} cannot be {done}: {error}; check that the disk is local, writable and not full"
+            ) from error
 
     def _query(self, sql: str, schema: dict[str, pl.DataType], *values: object) -> pl.DataFrame:
         with self._reading() as connection:
@@ -105,11 +118,13 @@ class LedgerReader:
         )
 
     def sends(self, part: int) -> pl.DataFrame:
-        """Count the attempts of a part by call: call_key, attempts."""
+        """Count the attempts of a part by call, whatever came of them: call_key, attempts."""
         return self._query(
-            "SELECT call_key, count(*) FROM sends WHERE part = ? GROUP BY call_key",
+            "SELECT s.call_key, count(*) FROM sends s LEFT JOIN replies r ON r.send_id = s.id"
+            " WHERE s.part = ? AND r.error_code IS NOT ? GROUP BY s.call_key",
             {"call_key": pl.String(), "attempts": pl.Int64()},
             part,
+            WITHDRAWN,
         )
 
     def replies(self, part: int) -> pl.DataFrame:
@@ -172,14 +187,9 @@ class Ledger(LedgerReader):
             StorageError: the file cannot be opened, or is no ledger.
         """
         super().__init__(path)
-        try:
-            with contextlib.closing(self._connect()) as connection:
-                connection.executescript(_SCHEMA)
-                self._next_id = 1 + int(connection.execute("SELECT coalesce(max(id), 0) FROM sends").fetchone()[0])
-        except sqlite3.Error as error:
-            raise StorageError(
-                f"ledger {path} cannot be opened: {error}; check that the disk is local, writable and not full"
-            ) from error
+        with self._storage("opened"), contextlib.closing(self._connect()) as connection:
+            connection.executescript(_SCHEMA)
+            self._next_id = 1 + int(connection.execute("SELECT coalesce(max(id), 0) FROM sends").fetchone()[0])
         self._queue: queue.SimpleQueue[tuple[list[tuple[str, Row]], Callable[[BaseException | None], None]] | None] = (
             queue.SimpleQueue()
         )
@@ -232,19 +242,21 @@ class Ledger(LedgerReader):
 
     async def _write(self, rows: list[tuple[str, Row]]) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._commit_loop, name="ledger", daemon=True)
+            with self._storage("opened"):  # here, where the error reaches whoever waits for the write
+                connection = self._connect()
+            self._thread = threading.Thread(target=self._commit_loop, args=(connection,), name="ledger", daemon=True)
             self._thread.start()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
 
         def settle(error: BaseException | None) -> None:
-            loop.call_soon_threadsafe(_settle, done, error)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits, but later rows are still stored
+                loop.call_soon_threadsafe(_settle, done, error)
 
         self._queue.put((rows, settle))
         await done
 
-    def _commit_loop(self) -> None:
-        connection = self._connect()
+    def _commit_loop(self, connection: sqlite3.Connection) -> None:
         stop = False
         while not stop:
             batch = [self._queue.get()]
@@ -254,8 +266,9 @@ class Ledger(LedgerReader):
             stop = None in batch
             writes = [item for item in batch if item is not None]
             error = _commit(connection, [row for rows, _ in writes for row in rows])
-            for _, settle in writes:
-                settle(error)
+            for rows, settle in writes:
+                # Once more, each on its own: a write that fails must not take the paid replies beside it along.
+                settle(error and _commit(connection, rows))
         connection.close()
 
 
@@ -265,7 +278,7 @@ def _commit(connection: sqlite3.Connection, rows: list[tuple[str, Row]]) -> Base
         for sql in (_SEND, _REPLY, _END):
             connection.executemany(sql, [row for wanted, row in rows if wanted is sql])
         connection.execute("COMMIT")
-    except sqlite3.Error as error:
+    except Exception as error:  # of any kind: the thread has to live on, or all later writes would wait for ever
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         return StorageError(

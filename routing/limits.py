@@ -40,7 +40,7 @@ class Limits:
     cut: float = 0.75
     """Concurrency is multiplied by this, once per burst of refusals (AIMD)."""
     default_cool_down_s: float = 2.0
-    """Pause after a refusal that names no Retry-After; doubled while refusals go on, up to a minute."""
+    """Pause after a refusal that names no Retry-After; doubled from burst to burst, up to a minute."""
 
 
 class TokenBucket:
@@ -102,14 +102,19 @@ class Concurrency:
         more = self.allowed if self._slow_start else 1
         self.allowed = min(self._limits.max_in_flight, self.allowed + more)
 
-    def refused(self, sent_at: float) -> None:
-        """Cut once per burst: refusals of requests sent before the last cut belong to the burst that caused it."""
+    def refused(self, sent_at: float) -> bool:
+        """Cut once per burst: refusals of requests sent before the last cut belong to the burst that caused it.
+
+        Returns:
+            Whether this refusal begins a burst.
+        """
         self._successes = 0
         self._slow_start = False
         if sent_at <= self._cut_at:
-            return
+            return False
         self._cut_at = self._clock()
         self.allowed = max(1, int(self.allowed * self._limits.cut))
+        return True
 
 
 @dataclass(slots=True)
@@ -144,7 +149,7 @@ class Gate:
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
         self._not_before = float("-inf")
-        self._refusals = 0
+        self._bursts = 0
         self.concurrency = Concurrency(limits, clock)
         self.in_flight = 0
 
@@ -178,19 +183,18 @@ class Gate:
 
     def succeeded(self, permit: Permit, *, used_tokens: int | None) -> None:
         """Report an answer; the reservation is corrected to the tokens really used."""
-        self._refusals = 0
+        self._bursts = 0
         self.concurrency.succeeded()
         if self._tokens is not None and used_tokens is not None:
             self._tokens.refund(permit.reserved_tokens - used_tokens)
 
     def refused(self, permit: Permit, retry_after_s: float | None) -> None:
         """Report a 429, or a 503 with Retry-After: everybody pauses, and concurrency is cut once per burst."""
-        self._refusals += 1
+        self._bursts += self.concurrency.refused(permit.sent_at)
         pause = retry_after_s
         if pause is None:
-            pause = min(60.0, self._limits.default_cool_down_s * 2 ** min(self._refusals - 1, 5))
+            pause = min(60.0, self._limits.default_cool_down_s * 2 ** min(max(0, self._bursts - 1), 5))
         self._not_before = max(self._not_before, self._clock() + pause)
-        self.concurrency.refused(permit.sent_at)
 
     def _wait_s(self, tokens: int) -> float:
         waits = [self._not_before - self._clock()]

@@ -1,9 +1,9 @@
 """Cost against quality of a router: the curve over the strong share, PGR, APGR, CPT, and bootstrap intervals.
 
-Definitions follow RouteLLM (arXiv 2406.18665, section 3): with r(c) the mean score when a share c of the queries goes to
-the strong model, PGR(c) = (r(c) - r_weak) / (r_strong - r_weak), APGR is its mean over c, and CPT(x) the smallest c with
-PGR(c) >= x. The curve sweeps ranks, so both ends exist, and whole groups of equal win rates, because no alpha can split
-one. A random, a length and an oracle baseline are just other win rates.
+Definitions follow RouteLLM (arXiv 2406.18665, section 3): with r(c) the mean score when a share c of the queries goes
+to the strong model, PGR(c) = (r(c) - r_weak) / (r_strong - r_weak), APGR is its mean over c, and CPT(x) the smallest c
+with PGR(c) >= x. The curve sweeps ranks, so both ends exist, and whole groups of equal win rates, because no alpha can
+split one. A random, a length and an oracle baseline are just other win rates.
 """
 
 from collections.abc import Callable, Iterator
@@ -43,7 +43,8 @@ class CostQualityCurve:
     @property
     def pgr(self) -> Floats:
         """Performance gap recovered: 0 at all weak, 1 at all strong, above 1 where routing beats the strong model."""
-        return (self.quality - self.quality[0]) / (self.quality[-1] - self.quality[0])
+        gained = self.quality - self.quality[0]
+        return np.asarray(gained / gained[-1])
 
     @property
     def apgr(self) -> float:
@@ -82,7 +83,7 @@ def cost_quality_curve(win_rates: Floats, strong_scores: Floats, weak_scores: Fl
 
 def average_pgr(strong_share: Floats, pgr: Floats) -> Floats:
     """Integrate PGR over the strong share by trapezoids, exact between tie groups; shapes (..., points) -> (...)."""
-    return np.trapezoid(pgr, strong_share, axis=-1)
+    return np.asarray(np.trapezoid(pgr, strong_share, axis=-1))
 
 
 def first_share(pgr: float) -> Statistic:
@@ -177,8 +178,8 @@ def _tie_groups(win_rates: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the order of falling win rates, shape (n,), and the last position of each group of equal ones."""
     order = np.argsort(-win_rates, kind="stable")
     ranked = win_rates[order]
-    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # noqa: FBT003  # the last row ends a group
-    return order, ends
+    last_of_group = np.append(ranked[1:] != ranked[:-1], [True])
+    return order, np.flatnonzero(last_of_group)
 
 
 def _resampled_counts(n: int, *, resamples: int, seed: int) -> Iterator[Floats]:

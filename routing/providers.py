@@ -1,12 +1,14 @@
 """The only module that imports openai: one request, one Reply. Retries are decided elsewhere (`max_retries=0`)."""
 
 import contextlib
+import math
 import re
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
+import aiohttp
 import httpx2
 import openai
 
@@ -63,10 +65,14 @@ class OpenAICompletions:
             body = response.text
         except openai.APIStatusError as error:
             return self._refused(error, started)
-        except openai.APITimeoutError:
+        except openai.APITimeoutError as error:
+            if isinstance(error.__cause__, httpx2.ConnectTimeout):  # what the transport calls any failure to connect
+                return self._broken("connection", str(error.__cause__), started)
             return self._broken("timeout", f"no reply within {self._endpoint.timeout_s} s", started)
         except openai.APIConnectionError as error:
             return self._broken("connection", str(error.__cause__ or error), started)
+        except aiohttp.ClientError as error:  # a reply that is no HTTP: the transport does not translate it
+            return self._broken("connection", str(error), started)
         return Reply(
             status=response.status_code,
             error_code=None,
@@ -85,9 +91,10 @@ class OpenAICompletions:
         return body
 
     def _refused(self, error: openai.APIStatusError, started: float) -> Reply:
+        said = error.code or error.type
         return Reply(
             status=error.status_code,
-            error_code=error_code(error.status_code, error.code or error.type),
+            error_code=error_code(error.status_code, said if isinstance(said, str) else None),  # JSON can be anything
             error_message=self._clean(error.message)[:_MESSAGE_LENGTH],
             retry_after_s=retry_after_s(error.response.headers, now=self._wall_clock()),
             request_id=error.request_id,
@@ -109,7 +116,8 @@ class OpenAICompletions:
         )
 
     def _clean(self, text: str) -> str:
-        return _redacted(text, self._endpoint.api_key)
+        # Half a surrogate pair, which JSON can spell, is no text that can be stored.
+        return _redacted(text, self._endpoint.api_key).encode("utf-8", "replace").decode()
 
 
 def retry_after_s(headers: httpx2.Headers, *, now: float) -> float | None:
@@ -131,6 +139,7 @@ def retry_after_s(headers: httpx2.Headers, *, now: float) -> float | None:
         except ValueError:
             with contextlib.suppress(TypeError, ValueError):
                 waits.append(parsedate_to_datetime(value).timestamp() - now)
+    waits = [wait for wait in waits if math.isfinite(wait)]  # float() reads "nan" and "inf", too
     return max(0.0, *waits) if waits else None
 
 

@@ -14,8 +14,7 @@ DERIVED_ID_LENGTH = 24
 """Hex digits (96 bits) of the content digest in a derived id."""
 
 _CONTENT = ("prompt", "messages_json", "system", "max_output_tokens")
-_SEPARATOR = "\x1f"
-_NULL = "\x00"
+_NULL = "-"
 
 
 def stable_hash(column: str) -> pl.Expr:
@@ -24,9 +23,10 @@ def stable_hash(column: str) -> pl.Expr:
 
 
 def content_sha256() -> pl.Expr:
-    """Digest what is sent for a query: nulls and separators are marked, so no two contents share a digest by design."""
-    parts = [pl.col(name).cast(pl.String).fill_null(_NULL) for name in _CONTENT]
-    return plh.concat_str(parts, separator=_SEPARATOR).chash.sha2_256()
+    """Digest what is sent for a query: sha256 of `<bytes>:<text>` for each field, `-` for null; no two share one."""
+    texts = [pl.col(name).cast(pl.String) for name in _CONTENT]
+    parts = [pl.format("{}:{}", text.str.len_bytes(), text).fill_null(_NULL) for text in texts]
+    return plh.concat_str(parts).chash.sha2_256()
 
 
 def score(queries: pl.DataFrame, router: Router) -> pl.DataFrame:

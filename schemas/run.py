@@ -20,8 +20,8 @@ class InputFile(Record):
     path: str
     rows: int
     sha256: str
-    partition: dict[str, str]
-    """Hive keys read from the path, as text."""
+    partition: dict[str, str | None]
+    """Hive keys read from the path, as text; null for Hive's default partition."""
 
 
 class Part(Record):

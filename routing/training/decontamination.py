@@ -1,0 +1,59 @@
+"""Finds training prompts that are evaluation prompts in other words: cosine of sentence embeddings >= 0.95.
+
+Every pair is screened with the static table, which is cheap; only training prompts with a static cosine of at least
+`SCREEN` to some evaluation prompt are then embedded with the encoder, together with the evaluation prompts that they
+are near to. A paraphrase in other words, which the screen misses, passes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+LIMIT = 0.95
+"""RouteLLM's limit (arXiv 2406.18665, appendix; with text-embedding-3-small)."""
+
+SCREEN = 0.85
+
+_ROWS = 1_024
+
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Texts to unit vectors, shape (n, dim)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """Pairs of a training and an evaluation prompt."""
+
+    train: NDArray[np.intp]
+    evaluation: NDArray[np.intp]
+    """Row of the evaluation prompt, same shape as `train`."""
+
+
+def near_pairs(train: NDArray[np.float32], evaluation: NDArray[np.float32], *, limit: float) -> Near:
+    """Return all pairs of unit vectors with a cosine of at least `limit`."""
+    rows, columns = [], []
+    for start in range(0, len(train), _ROWS):
+        row, column = np.nonzero(train[start : start + _ROWS] @ evaluation.T >= limit)
+        rows.append(row + start)
+        columns.append(column)
+    return Near(np.concatenate(rows), np.concatenate(columns))
+
+
+def contaminated(train: Sequence[str], evaluation: Sequence[str], near: Near, embed: Embed) -> NDArray[np.intp]:
+    """Return the rows of `train` whose encoder cosine to a prompt they are near to is at least `LIMIT`, rising.
+
+    Args:
+        train: Training prompts.
+        evaluation: Evaluation prompts.
+        near: Pairs that passed the screen.
+        embed: The encoder; it is given each prompt of `near` once.
+    """
+    if not len(near.train):
+        return np.empty(0, np.intp)
+    train_rows, train_place = np.unique(near.train, return_inverse=True)
+    evaluation_rows, evaluation_place = np.unique(near.evaluation, return_inverse=True)
+    left = embed([train[row] for row in train_rows])[train_place]
+    right = embed([evaluation[row] for row in evaluation_rows])[evaluation_place]
+    return np.unique(near.train[np.einsum("ij,ij->i", left, right) >= LIMIT])

@@ -1,0 +1,114 @@
+"""Writes a router artifact: graph, tokenizer, card. Nothing appears before the graph agrees with torch."""
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from routing.artifact import CARD, GRAPH, TOKENIZER
+from routing.batching import Tokens, pad, token_batches
+from routing.errors import ArtifactError, DataError
+from schemas.artifact import RouterCard
+
+PARITY_TOLERANCE = 1e-4
+MIN_PARITY_PROMPTS = 1_000
+
+_TOKEN_BUDGET = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far the exported graph is from the training framework."""
+
+    max_error: float
+    """Largest |difference| in win rate."""
+    prompts: int
+
+
+class Graph:
+    """An exported graph in onnxruntime, run as the nightly job runs it."""
+
+    def __init__(self, model: onnx.ModelProto, *, threads: int) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    def win_rates(self, rows: Tokens) -> NDArray[np.float64]:
+        """Return the win rate of each tokenized prompt, shape (len(rows),), in order."""
+        lengths = np.array([len(row) for row in rows], np.int64)
+        out = np.empty(len(rows), np.float64)
+        for index in token_batches(lengths, budget=_TOKEN_BUDGET):
+            ids, mask = pad([rows[row] for row in index])
+            out[index] = self._session.run(["win_rate"], {"input_ids": ids, "attention_mask": mask})[0]
+        return out
+
+
+def check_parity(graph: Graph, rows: Tokens, expected: NDArray[np.float64]) -> Parity:
+    """Compare the graph with the training framework.
+
+    Args:
+        graph: The exported graph.
+        rows: Tokens of at least `MIN_PARITY_PROMPTS` real prompts that were held out.
+        expected: The training framework's win rates, shape (len(rows),).
+
+    Raises:
+        DataError: too few prompts.
+        ArtifactError: a win rate differs by more than `PARITY_TOLERANCE`.
+    """
+    if len(rows) < MIN_PARITY_PROMPTS:
+        raise DataError(
+            f"the export is checked on at least {MIN_PARITY_PROMPTS} held-out prompts, got {len(rows)}; "
+            "use more data or a larger split.held_out_share"
+        )
+    error = float(np.abs(graph.win_rates(rows) - expected).max())
+    if not error <= PARITY_TOLERANCE:
+        raise ArtifactError(
+            f"the exported graph differs from the training framework by {error:.2e} in win rate, at most "
+            f"{PARITY_TOLERANCE:.0e} is allowed; nothing was written: this is a bug of the export, report it"
+        )
+    return Parity(max_error=error, prompts=len(rows))
+
+
+def write_artifact(
+    folder: Path, model: onnx.ModelProto, tokenizer: Tokenizer, card: Callable[[dict[str, str]], RouterCard]
+) -> RouterCard:
+    """Write an artifact folder in one step: a reader sees the old one or the new one.
+
+    Args:
+        folder: Replaced if it is there.
+        model: The checked graph.
+        tokenizer: Saved without truncation and padding.
+        card: Makes the card from the digests of the files.
+
+    Raises:
+        ArtifactError: `folder` exists and is no router artifact, so it is not replaced.
+    """
+    if folder.exists() and not (folder / CARD).is_file():
+        raise ArtifactError(f"{folder} exists and holds no {CARD}; it is not replaced: name another output folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".artifact-", dir=folder.parent) as scratch:
+        staged = Path(scratch) / "new"
+        staged.mkdir()
+        (staged / GRAPH).write_bytes(model.SerializeToString(deterministic=True))
+        bare = Tokenizer.from_str(tokenizer.to_str())
+        bare.no_truncation()
+        bare.no_padding()
+        bare.save(str(staged / TOKENIZER))
+        written = card({name: _sha256(staged / name) for name in (GRAPH, TOKENIZER)})
+        (staged / CARD).write_text(written.model_dump_json(indent=2) + "\n", "utf-8")
+        if folder.exists():
+            folder.rename(Path(scratch) / "old")
+        staged.rename(folder)
+    return written
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
