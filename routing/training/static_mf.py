@@ -123,7 +123,8 @@ def contaminated_prompts(
     prompts: pl.Series, evaluation: Sequence[str], words: Lexicon, config: StaticMfConfig
 ) -> pl.Series:
     """Return the prompts that say the same as an evaluation prompt (see `routing.training.decontamination`)."""
-    table, flags = words.table(dim=SCREEN_DIM, sif=config.sif), token_flags(words.vocabulary)
+    dim = min(SCREEN_DIM, words.states.shape[1])
+    table, flags = words.table(dim=dim, sif=config.sif), token_flags(words.vocabulary)
     cut = config.truncation
     train, other = (
         features(tokenize(words.encoder.tokenizer, texts, head=cut.head, tail=cut.tail), table, flags).query

@@ -236,11 +236,9 @@ def test_a_signal_waits_for_calls_in_flight_and_a_resume_goes_on(
 def test_ctrl_c_before_anything_is_in_flight_is_130(desk: Desk) -> None:
     os.mkfifo(desk.job_file)
     command = [sys.executable, "-m", "jobs", "run", "-c", str(desk.job_file)]
-    with (
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
-        desk.job_file.open("w", encoding="utf-8"),  # opens when the job reads its config
-    ):
-        process.send_signal(signal.SIGINT)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with desk.job_file.open("w", encoding="utf-8"):  # opens when the job reads its config
+            process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stderr == "error: interrupted; run the same command again to go on\n"

@@ -6,10 +6,39 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-WORDS = (
-    "[PAD] [unused0] [UNK] [CLS] [SEP] what is the of sum proof prime number write story function hello ##ing ##s "
-    "0 1 2 3 7 12 ? . , + ( )"
-).split()
+WORDS = [
+    "[PAD]",
+    "[unused0]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "what",
+    "is",
+    "the",
+    "of",
+    "sum",
+    "proof",
+    "prime",
+    "number",
+    "write",
+    "story",
+    "function",
+    "hello",
+    "##ing",
+    "##s",
+    "0",
+    "1",
+    "2",
+    "3",
+    "7",
+    "12",
+    "?",
+    ".",
+    ",",
+    "+",
+    "(",
+    ")",
+]
 HIDDEN = 16
 
 
