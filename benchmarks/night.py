@@ -1,7 +1,7 @@
 """A whole night: score, split, dispatch against a zero-latency sandbox, publish; seconds per stage and peak memory.
 
-Run: `python benchmarks/night.py [ROWS ...]`. Client and sandbox share the machine, so dispatch is bound by both of them;
-a provider's latency is not in here. Peak memory is that of the `nightroute run` process alone.
+Run: `python benchmarks/night.py [ROWS ...]`. Client and sandbox share the machine, so dispatch is bound by both; a
+provider's latency is not in here. Peak memory is that of the `nightroute run` process alone.
 """
 
 import json
@@ -42,7 +42,10 @@ path = "answers-{rows}"
 def main(sizes: list[int]) -> None:
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
-    print("   rows  score s  split s  dispatch s  publish s   wall s  peak MB  calls/s")
+    print(
+        "   rows"
+        + "".join(f"{name:>9}" for name in ("score", "split", "dispatch", "rest", "wall", "peak MB", "calls/s"))
+    )
     with sandbox_process(["--journal", "none"]) as url:
         for rows in sizes:
             measure(rows, url)
@@ -70,12 +73,9 @@ def measure(rows: int, url: str) -> None:
     wall = time.perf_counter() - started
     assert summary["exit_code"] == 0, summary
     timings = json.loads((OUT / f"answers-{rows}" / "_manifest.json").read_text())["timings_s"]
-    rest = wall - sum(timings.values())
-    print(
-        f"{rows:7,} {timings['score']:8.1f} {timings['split']:8.1f} {timings['dispatch']:11.1f} {rest:10.1f} {wall:8.1f}"
-        f" {usage.ru_maxrss / 1024:8.0f} {summary['attempts'] / timings['dispatch']:8.0f}",
-        flush=True,
-    )
+    seconds = [timings["score"], timings["split"], timings["dispatch"], wall - sum(timings.values()), wall]
+    peak_mb, rate = usage.ru_maxrss / 1024, summary["attempts"] / timings["dispatch"]
+    print(f"{rows:7,}" + "".join(f"{value:9.1f}" for value in seconds) + f"{peak_mb:9.0f}{rate:9.0f}", flush=True)
 
 
 if __name__ == "__main__":

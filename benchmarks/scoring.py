@@ -1,7 +1,7 @@
 """Scoring: prompts a second through the shipped router, beside its limit (the tokenizer alone) and one by one.
 
-Run: `python benchmarks/scoring.py [PROMPTS]`. One prompt a call is how online routers score (RouteLLM's evaluation does,
-too); the tokenizer alone is the most that any router over tokens can reach on this machine.
+Run: `python benchmarks/scoring.py [PROMPTS]`. One prompt a call is how online routers score (RouteLLM's evaluation
+does, too); the tokenizer alone is the most that any router over tokens can reach on this machine.
 """
 
 import sys

@@ -88,7 +88,8 @@ def resume(
     from jobs.run import run as run_job
 
     job = override_job(saved_job(run_dir), _with_budget(overrides, max_usd))
-    return run_job(job, RunOptions(retry_failed=retry_failed, publish_unsent=publish_unsent))
+    options = RunOptions(command="resume", retry_failed=retry_failed, publish_unsent=publish_unsent)
+    return run_job(job, options)
 
 
 @app.command()
@@ -109,7 +110,7 @@ def resplit(
     given = {"alpha": alpha, "strong_share": strong_share, "max_usd": split_usd}
     section = parse(SplitSection, {key: value for key, value in given.items() if value is not None}, source="resplit")
     job = override_job(saved_job(run_dir), _with_budget([], max_usd))
-    return resplit_job(job, section, RunOptions(publish_unsent=publish_unsent))
+    return resplit_job(job, section, RunOptions(command="resplit", publish_unsent=publish_unsent))
 
 
 @app.command()

@@ -124,7 +124,7 @@ def show_plan(split: Split, forecast: Forecast, models: Mapping[str, str], *, re
         "around expected_output_tokens"
     )
     if rejected:
-        say(f"{rejected} rows are rejected (rejected.parquet in the run folder says why)")
+        say(f"rows rejected: {rejected} (rejected.parquet in the run folder says why)")
 
 
 def _range(interval: Interval | None) -> str:

@@ -149,9 +149,11 @@ def open_night(job: Job) -> Night:
 
 def _check_folders(job: Job) -> None:
     """What a run writes below its input folder would be read by the next one."""
-    source = job.path(job.config.input.path)
+    pattern = job.path(job.config.input.path)
+    source = Path(str(pattern).partition("**")[0])
+    recursive = source != pattern or source.is_dir()
     for key, path in (("run_dir", job.run_dir), ("output.path", job.output)):
-        if source.is_dir() and path.is_relative_to(source):
+        if recursive and path.is_relative_to(source):
             raise ConfigError(
                 f"{key} {path} lies inside the input folder {source}, where a run would read it as input; "
                 "choose a folder outside"

@@ -27,6 +27,8 @@ from schemas.run import Manifest, Split
 class RunOptions:
     """What one invocation may ask for besides the config."""
 
+    command: str = "run"
+    """What the JSON summary calls the job: run, resume or resplit."""
     retry_failed: bool = False
     """Send the queries again whose calls failed for good."""
     publish_unsent: bool = False
@@ -128,7 +130,7 @@ def finish(night: Night, split: Split, options: RunOptions, watch: Stopwatch, st
         console.say(str(result.stopped_by))
     console.show_manifest(manifest, str(night.job.output))
     code = exit_code(manifest, night.job.config.output.max_failed_share)
-    console.emit(summary("run", night, manifest, code))
+    console.emit(summary(options.command, night, manifest, code))
     return code
 
 

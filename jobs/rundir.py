@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import polars as pl
 from pydantic import BaseModel, ValidationError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from routing.errors import ConfigError, InputMissingError, StorageError, TryLaterError
 
@@ -129,7 +130,15 @@ def locked(run: RunDir) -> Iterator[None]:
         file = run.lock.open("a+", encoding="utf-8")
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # `status` holds the lock for an instant to see whether it is free.
+            for attempt in Retrying(
+                retry=retry_if_exception_type(BlockingIOError),
+                stop=stop_after_attempt(5),
+                wait=wait_fixed(0.05),
+                reraise=True,
+            ):
+                with attempt:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
             holder = file.read().strip() or "another process"

@@ -15,6 +15,9 @@ from routing.errors import ArtifactError
 TOKENIZE_ROWS = 2_048
 """Texts tokenized at once: bounds the memory of token lists without slowing the tokenizer's own threads."""
 
+DECIMALS = 6
+"""Digits kept of a win rate: what float32 says beyond them is noise, and would cut ties between equal prompts."""
+
 
 class WinRates(NamedTuple):
     """What a router says about texts, in their order."""
@@ -91,9 +94,9 @@ class OnnxRouter:
         rows = [head_and_tail(row, cut.head, cut.tail) for row in rows]
         lengths = np.array([len(row) for row in rows], np.int64)
         result = np.empty(len(rows), np.float64)
-        for index in token_batches(lengths, budget=self._token_budget):
-            ids, mask = pad([rows[i] for i in index])
+        for index, width in token_batches(lengths, budget=self._token_budget):
+            ids, mask = pad([rows[i] for i in index], width)
             (scores,) = self._session.run(["win_rate"], {"input_ids": ids, "attention_mask": mask})
             # Float64 from here on: alpha is compared with this very column (a Float32 0.7 is not >= 0.7 in Float64).
-            result[index] = np.asarray(scores, np.float64)
+            result[index] = np.asarray(scores, np.float64).round(DECIMALS)
         return result

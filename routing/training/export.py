@@ -44,8 +44,8 @@ class Graph:
         """Return the win rate of each tokenized prompt, shape (len(rows),), in order."""
         lengths = np.array([len(row) for row in rows], np.int64)
         out = np.empty(len(rows), np.float64)
-        for index in token_batches(lengths, budget=_TOKEN_BUDGET):
-            ids, mask = pad([rows[row] for row in index])
+        for index, width in token_batches(lengths, budget=_TOKEN_BUDGET):
+            ids, mask = pad([rows[row] for row in index], width)
             out[index] = self._session.run(["win_rate"], {"input_ids": ids, "attention_mask": mask})[0]
         return out
 

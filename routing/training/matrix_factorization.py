@@ -5,10 +5,11 @@ predicts sigmoid(delta(strong, q) - delta(weak, q)). Here the score is the logit
 
     logit P(M right | q) = difficulty . x + vector_M . (W x) + ability_M + offset_(M, benchmark),
 
-with x the features of q, and the router ranks by the expected gap P(strong right | q) - P(weak right | q). A difference
-of logits is large where both models are sure to be right, and there the strong one gains nothing; the gap is what PGR
-counts. The offsets soak up how hard a benchmark is for a model, so that x explains differences inside a benchmark; they
-are left out at inference. Rank 0 leaves one difficulty per prompt and one ability per model (a Rasch model).
+with x the features of q, and the router ranks by the expected gap P(strong right | q) - P(weak right | q). A
+difference of logits is large where both models are sure to be right, and there the strong one gains nothing; the gap
+is what PGR counts. The offsets soak up how hard a benchmark is for a model, so that x explains differences inside a
+benchmark; at inference their mean over the benchmarks that both models of the pair were graded on stands in for them.
+Rank 0 leaves one difficulty per prompt and one ability per model (a Rasch model).
 """
 
 from collections.abc import Callable, Sequence
@@ -119,6 +120,8 @@ class MatrixFactorization:
     model: BilinearModel
     scaling: Scaling
     models: tuple[str, ...]
+    graded: NDArray[np.bool_]
+    """Whether a model has graded answers on a benchmark, shape (models, benchmarks)."""
 
     def heads(self, *, strong: str, weak: str) -> PairHeads:
         """Fold the model into the affine map of one pair.
@@ -133,7 +136,9 @@ class MatrixFactorization:
         with torch.no_grad():
             vectors = self.model.vector[places]
             weight = (self.model.difficulty[:, None] + self.model.projection @ vectors.T).numpy()
-            bias = self.model.ability[places].numpy()
+            ability, offset = self.model.ability[places].numpy(), self.model.offset[places].numpy()
+        shared = self.graded[places].all(axis=0)
+        bias = ability + offset[:, shared].mean(axis=1) if shared.any() else ability
         dim = len(weight) - len(self.scaling.mean)
         weight = np.concatenate([weight[:dim], weight[dim:] / self.scaling.std[:, None]])
         bias = bias - self.scaling.mean @ weight[dim:]
@@ -187,7 +192,9 @@ def fit(
         losses.append(lambda: config.battle_weight * battle_loss())
     losses.append(_penalty(model, config, dim=features.query.shape[1]))
     _minimise(model, losses, iterations=config.iterations)
-    return MatrixFactorization(model=model, scaling=scaling, models=tuple(models))
+    seen_on = np.zeros((len(models), len(benchmarks)), dtype=bool)
+    seen_on[_place(graded["model"], models), _place(graded["benchmark"], benchmarks)] = True
+    return MatrixFactorization(model=model, scaling=scaling, models=tuple(models), graded=seen_on)
 
 
 def _place(values: pl.Series, domain: pl.Series) -> NDArray[np.int64]:

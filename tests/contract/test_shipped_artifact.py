@@ -43,6 +43,10 @@ def _tokens(artifact: RouterArtifact, texts: list[str]) -> list[NDArray[np.int64
     return [head_and_tail(np.array(encoding.ids, np.int64), cut.head, cut.tail) for encoding in encodings]
 
 
+def _padded(rows: list[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return pad(rows, max(len(row) for row in rows))
+
+
 def _run(session: ort.InferenceSession, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
     (win_rate,) = session.run(None, {"input_ids": ids, "attention_mask": mask})
     return np.asarray(win_rate)
@@ -70,12 +74,12 @@ def test_the_tokenizer_neither_cuts_nor_pads_nor_adds(artifact: RouterArtifact) 
 
 
 def test_padding_and_company_change_nothing(session: ort.InferenceSession, rows: list[NDArray[np.int64]]) -> None:
-    together = _run(session, *pad(rows))
-    ids, mask = pad(rows)
+    together = _run(session, *_padded(rows))
+    ids, mask = _padded(rows)
     wider = [np.pad(values, ((0, 0), (0, 300))) for values in (ids, mask)]
     wider[0][:, -300:] = 17  # whatever stands behind the mask
     assert _run(session, wider[0], wider[1]) == pytest.approx(together, abs=1e-6)
-    alone = np.concatenate([_run(session, *pad([row])) for row in rows])
+    alone = np.concatenate([_run(session, *_padded([row])) for row in rows])
     assert alone == pytest.approx(together, abs=1e-6)
     assert len(set(together.tolist())) == len(TEXTS)
 
@@ -133,7 +137,7 @@ def test_a_card_figure_comes_out_again(
         strong="gpt-4-1106-preview",
         weak="mistralai/Mixtral-8x7B-Instruct-v0.1",
     )
-    win_rate = _run(session, *pad(_tokens(artifact, table["prompt"].to_list()))).astype(np.float64)
+    win_rate = _run(session, *_padded(_tokens(artifact, table["prompt"].to_list()))).astype(np.float64)
     curve = cost_quality_curve(win_rate, table["strong_score"].to_numpy(), table["weak_score"].to_numpy())
     stated = {(metric.benchmark, metric.name): metric.value for metric in artifact.card.metrics}
     assert curve.apgr == pytest.approx(stated["mt_bench", "apgr"], abs=0.01)

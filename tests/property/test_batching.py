@@ -16,23 +16,31 @@ rows = st.lists(st.lists(st.integers(1, 9), max_size=12), min_size=1, max_size=1
 @given(lengths=lengths, budget=st.integers(1, 300))
 def test_every_row_is_in_one_batch_and_every_batch_within_budget(lengths: NDArray[np.int64], budget: int) -> None:
     batches = list(token_batches(lengths, budget=budget))
-    assert sorted(np.concatenate(batches).tolist() if batches else []) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(1, lengths[batch].max()) <= budget
+    assert sorted(row for rows, _ in batches for row in rows.tolist()) == list(range(len(lengths)))
+    for rows, width in batches:
+        assert lengths[rows].max() <= width
+        assert len(rows) == 1 or len(rows) * width <= budget
 
 
 @given(lengths=lengths, budget=st.integers(1, 300))
-def test_no_batch_could_take_the_next_row(lengths: NDArray[np.int64], budget: int) -> None:
-    batches = list(token_batches(lengths, budget=budget))
-    for batch, following in pairwise(batches):
-        assert (len(batch) + 1) * max(1, lengths[following[0]]) > budget
+def test_no_batch_could_take_the_next_row_of_its_width(lengths: NDArray[np.int64], budget: int) -> None:
+    for batch, following in pairwise(token_batches(lengths, budget=budget)):
+        assert following.width > batch.width or (len(batch.rows) + 1) * batch.width > budget
+
+
+@given(lengths=lengths, budget=st.integers(1, 300), step=st.integers(1, 20))
+def test_the_width_of_a_row_depends_on_its_own_length_alone(lengths: NDArray[np.int64], budget: int, step: int) -> None:
+    together = {row: width for rows, width in token_batches(lengths, budget=budget, step=step) for row in rows}
+    for row, length in enumerate(lengths):
+        (alone,) = token_batches(np.array([length]), budget=budget, step=step)
+        assert together[row] == alone.width
 
 
 @given(lengths=lengths, budget=st.integers(1, 300))
 def test_results_written_by_index_come_back_in_the_order_of_the_table(lengths: NDArray[np.int64], budget: int) -> None:
     result = np.full(len(lengths), -1, np.int64)
-    for batch in token_batches(lengths, budget=budget):
-        result[batch] = lengths[batch]
+    for rows, _ in token_batches(lengths, budget=budget):
+        result[rows] = lengths[rows]
     assert_array_equal(result, lengths)
 
 

@@ -6,7 +6,7 @@ from routing.batching import head_and_tail, pad, token_batches
 
 
 def batches(lengths: list[int], budget: int) -> list[list[int]]:
-    return [batch.tolist() for batch in token_batches(np.array(lengths, np.int64), budget=budget)]
+    return [batch.rows.tolist() for batch in token_batches(np.array(lengths, np.int64), budget=budget, step=1)]
 
 
 @pytest.mark.parametrize(
@@ -24,9 +24,13 @@ def test_a_long_prompt_keeps_its_head_and_its_tail(n: int, head: int, tail: int,
     assert_array_equal(head_and_tail(np.arange(n), head, tail), kept)
 
 
-def test_rows_are_batched_shortest_first_within_the_padded_budget() -> None:
-    # Sorted: 1, 2, 2, 3, 6. Three rows of 2 are 6 tokens, four of 3 would be 12; then one row of 3, one of 6.
-    assert batches([6, 2, 3, 1, 2], budget=6) == [[3, 1, 4], [2], [0]]
+def test_rows_of_one_width_run_together_the_narrowest_first() -> None:
+    assert batches([6, 2, 3, 1, 2], budget=6) == [[3], [1, 4], [2], [0]]
+
+
+def test_a_width_is_the_next_multiple_of_the_step_and_never_zero() -> None:
+    found = list(token_batches(np.array([0, 1, 16, 17, 40]), budget=1_000, step=16))
+    assert [(batch.rows.tolist(), batch.width) for batch in found] == [([0, 1, 2], 16), ([3], 32), ([4], 48)]
 
 
 def test_a_row_beyond_the_budget_is_a_batch_of_its_own() -> None:

@@ -71,7 +71,7 @@ def test_a_plan_of_nothing_divides_by_nothing(capsys: pytest.CaptureFixture[str]
     empty = HALF.model_copy(update={"n": 0, "n_strong": 0, "n_tied": 0, "n_tied_strong": 0})
     forecast = Forecast(None, None, None, TOKENS, TOKENS)
     console.show_plan(empty, forecast, {"strong": "a", "weak": "b"}, rejected=3)
-    assert "3 rows are rejected" in capsys.readouterr().err
+    assert "rows rejected: 3" in capsys.readouterr().err
 
 
 def test_progress_in_a_log_is_lines_not_an_animation(

@@ -6,39 +6,10 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-WORDS = [
-    "[PAD]",
-    "[unused0]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "what",
-    "is",
-    "the",
-    "of",
-    "sum",
-    "proof",
-    "prime",
-    "number",
-    "write",
-    "story",
-    "function",
-    "hello",
-    "##ing",
-    "##s",
-    "0",
-    "1",
-    "2",
-    "3",
-    "7",
-    "12",
-    "?",
-    ".",
-    ",",
-    "+",
-    "(",
-    ")",
-]
+SPECIAL = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]"]
+NATURAL = ["what", "is", "the", "of", "sum", "write", "function", "hello", "prime", "##s"]
+SIGNS = ["1", "2", "7", "12", "?", "+", ",", "(", ")"]
+WORDS = [*SPECIAL, *NATURAL, *SIGNS, *(f"w{i}" for i in range(200))]
 HIDDEN = 16
 
 
@@ -64,15 +35,16 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = {}
 
     def linear(name: str, wide: int, narrow: int) -> None:
-        weights[f"{name}.weight"] = 0.3 * torch.randn(wide, narrow, generator=generator)
+        weights[f"{name}.weight"] = 0.1 * torch.randn(wide, narrow, generator=generator)
         weights[f"{name}.bias"] = 0.1 * torch.randn(wide, generator=generator)
 
     def norm(name: str) -> None:
         weights[f"{name}.weight"] = torch.ones(HIDDEN)
         weights[f"{name}.bias"] = torch.zeros(HIDDEN)
 
-    for name, rows in (("word", len(WORDS)), ("position", 64), ("token_type", 2)):
-        weights[f"embeddings.{name}_embeddings.weight"] = torch.randn(rows, HIDDEN, generator=generator)
+    # Words, not positions, make an embedding, so that different prompts lie far apart.
+    for name, rows, scale in (("word", len(WORDS), 1.0), ("position", 64, 0.05), ("token_type", 2, 0.05)):
+        weights[f"embeddings.{name}_embeddings.weight"] = scale * torch.randn(rows, HIDDEN, generator=generator)
     norm("embeddings.LayerNorm")
     for layer in ("encoder.layer.0", "encoder.layer.1"):
         for part in ("query", "key", "value"):

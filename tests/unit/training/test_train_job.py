@@ -71,18 +71,18 @@ limits = ["none"]
 
 
 def _grades(prompts: list[str], rng: np.random.Generator) -> pl.DataFrame:
-    """More tokens, harder prompt: 0.15 logits each."""
-    difficulty = 0.15 * np.array([len(prompt.split()) for prompt in prompts]) - 1.5
+    """More words, harder prompt: the weak model fails first, the strong one hardly at all."""
+    difficulty = 0.35 * np.array([len(prompt.split()) for prompt in prompts]) - 4.5
     parts = []
-    for model, ability in (("weak", -0.5), ("strong", 1.0)):
+    for model, ability in (("weak", -0.5), ("strong", 4.0)):
         score = (rng.random(len(prompts)) < 1 / (1 + np.exp(difficulty - ability))).astype(float)
         parts.append(pl.DataFrame({"prompt": prompts, "model": model, "score": score}))
     return pl.concat(parts)
 
 
 def _prompts(n: int, rng: np.random.Generator) -> list[str]:
-    words = np.array(["what", "sum", "proof", "prime", "number", "story", "the", "of", "1", "7", "+", "?"])
-    return ["hello " + " ".join(rng.choice(words, rng.integers(4, 20))) for _ in range(n)]
+    words = np.array([f"w{i}" for i in range(200)])
+    return ["hello, " + " ".join(rng.choice(words, rng.integers(4, 20))) for _ in range(n)]
 
 
 @pytest.fixture
