@@ -138,6 +138,7 @@ class Dispatch(Section):
 
     max_attempts: int = Field(5, ge=1)
     max_refusals: int = Field(20, ge=1)
+    max_retry_after_s: float = Field(900.0, ge=0)
     backoff_initial_s: float = Field(0.5, ge=0)
     backoff_max_s: float = Field(30.0, ge=0)
     breaker_window: int = Field(100, ge=1)

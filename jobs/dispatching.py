@@ -236,6 +236,7 @@ def _pool(
         policy=DispatchPolicy(
             max_attempts=settings.max_attempts,
             max_refusals=settings.max_refusals,
+            max_retry_after_s=settings.max_retry_after_s,
             backoff_initial_s=settings.backoff_initial_s,
             backoff_max_s=settings.backoff_max_s,
         ),

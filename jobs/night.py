@@ -93,7 +93,8 @@ def endpoint(model: Model, side: str, environment: Mapping[str, str] = os.enviro
         api_key=key,
         params=model.params,
         max_output_tokens_param=model.max_output_tokens_param,
-        headers={**model.headers, **secret_headers},
+        headers=model.headers,
+        secret_headers=secret_headers,
         timeout_s=model.timeout_s,
         max_connections=model.max_in_flight,
     )

@@ -136,7 +136,6 @@ def train(
     folder = output if output is not None else base / config.output
     written = export.write_artifact(folder, model, words.encoder.tokenizer, card)
     summary = TrainSummary(folder=folder, card=written, validation=validation, contaminated=len(dropped))
-    show(summary)
     return summary
 
 

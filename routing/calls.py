@@ -99,5 +99,7 @@ class Endpoint:
     max_output_tokens_param: str
     """Name of the request parameter for a row's `max_output_tokens`."""
     headers: Mapping[str, str]
+    secret_headers: Mapping[str, str]
+    """Headers whose values are redacted wherever a provider quotes them."""
     timeout_s: float
     max_connections: int

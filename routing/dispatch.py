@@ -31,6 +31,8 @@ class DispatchPolicy:
     """Attempts per call that ended in 408, 409, 5xx, a lost connection or a timeout, the first included."""
     max_refusals: int = 20
     """Refusals (429, 503 with Retry-After) per call: their own budget, since waiting is the right answer to them."""
+    max_retry_after_s: float = 900.0
+    """A refusal that asks for a longer pause ends the run instead: it is no burst, and a night is short."""
     backoff_initial_s: float = 0.5
     backoff_max_s: float = 30.0
     backoff_jitter_s: float = 1.0
@@ -212,16 +214,16 @@ class Dispatcher:
         decision = verdict(reply)
         tally.failures += decision is Verdict.RETRY
         tally.refusals += decision is Verdict.COOL_DOWN
-        stops = decision in (Verdict.STOP_CREDENTIALS, Verdict.STOP_QUOTA)
-        ends = not stops and self._is_last(reply, tally)
+        cause = self._cause_to_stop(call, reply, decision)
+        ends = cause is None and self._is_last(reply, tally)
         send_id, send = sent
         code = reply.error_code
         if decision is Verdict.COOL_DOWN:  # before the ledger is written: meanwhile nobody should knock
             self.progress.refusals += 1
             self.gate.refused(permit, reply.retry_after_s)
         await self._guarded(self.ledger.replied(send_id, send, reply, ends=ends, error_code=code))
-        if stops:
-            self._halt(_refusal(call, reply, decision))
+        if cause is not None:
+            self._halt(cause)
         used = self.usage.tokens(reply.body) if code is None and reply.body is not None else None
         if decision is not Verdict.COOL_DOWN:
             self.breaker.record(failed=code is not None or used is None)
@@ -240,6 +242,18 @@ class Dispatcher:
             return Decimal(0)
         self.gate.succeeded(permit, used_tokens=used)
         return self.usage.cost_usd(reply.body or "")
+
+    def _cause_to_stop(self, call: Call, reply: Reply, decision: Verdict) -> NightrouteError | None:
+        """What a reply says about every other call, too: null when they may still succeed tonight."""
+        if decision in (Verdict.STOP_CREDENTIALS, Verdict.STOP_QUOTA):
+            return _refusal(call, reply, decision)
+        longest = self.policy.max_retry_after_s
+        if decision is Verdict.COOL_DOWN and reply.retry_after_s is not None and reply.retry_after_s > longest:
+            return TryLaterError(
+                f"model {call.model!r} asks to wait {reply.retry_after_s:.0f} s, longer than "
+                f"dispatch.max_retry_after_s = {longest:g}; resume the run later, or raise the limit to wait"
+            )
+        return None
 
     def _check_disk(self) -> None:
         try:

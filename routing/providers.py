@@ -4,7 +4,7 @@ import contextlib
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
@@ -44,7 +44,7 @@ class OpenAICompletions:
             max_retries=0,
             timeout=timeout,
             http_client=self._http,
-            default_headers=dict(endpoint.headers),
+            default_headers={**endpoint.headers, **endpoint.secret_headers},
         )
 
     async def __aenter__(self) -> Self:
@@ -117,7 +117,8 @@ class OpenAICompletions:
 
     def _clean(self, text: str) -> str:
         # Half a surrogate pair, which JSON can spell, is no text that can be stored.
-        return _redacted(text, self._endpoint.api_key).encode("utf-8", "replace").decode()
+        secrets = (self._endpoint.api_key, *self._endpoint.secret_headers.values())
+        return _redacted(text, secrets).encode("utf-8", "replace").decode()
 
 
 def retry_after_s(headers: httpx2.Headers, *, now: float) -> float | None:
@@ -143,8 +144,9 @@ def retry_after_s(headers: httpx2.Headers, *, now: float) -> float | None:
     return max(0.0, *waits) if waits else None
 
 
-def _redacted(text: str, api_key: str) -> str:
+def _redacted(text: str, secrets: Iterable[str]) -> str:
     """Remove what is, or looks like, a key: some providers quote it in their error messages."""
-    if len(api_key) >= _SHORTEST_KEY:
-        text = text.replace(api_key, "[redacted]")
+    for secret in secrets:
+        if len(secret) >= _SHORTEST_KEY:
+            text = text.replace(secret, "[redacted]")
     return _SECRET.sub(r"\1[redacted]", text)

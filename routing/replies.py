@@ -4,6 +4,8 @@ Every field is taken by JSON path, which gives null for what is missing or is no
 read is a row with an error, and its raw text stays in the ledger.
 """
 
+import json
+
 import polars as pl
 
 from schemas.queries import STATUSES, Answered
@@ -23,9 +25,6 @@ _NUMBER_PATHS = {
     "reasoning_tokens": "$.usage.completion_tokens_details.reasoning_tokens",
 }
 
-REPLY_COLUMNS = ("served_model", "service_tier", *_NUMBER_PATHS)
-"""What a bill is made of; see `read_bodies`."""
-
 
 def read_bodies(bodies: pl.DataFrame) -> pl.DataFrame:
     """Add the fields of a chat completion to a frame with a `body` column of raw replies; null where a field is absent.
@@ -33,11 +32,32 @@ def read_bodies(bodies: pl.DataFrame) -> pl.DataFrame:
     Adds answer, refusal, finish_reason, served_model, service_tier (String) and input_tokens, output_tokens,
     cached_tokens, reasoning_tokens (Int64).
     """
-    body = pl.col("body")
-    return bodies.with_columns(
-        **{name: body.str.json_path_match(path) for name, path in _TEXT_PATHS.items()},
-        **{name: body.str.json_path_match(path).cast(pl.Int64, strict=False) for name, path in _NUMBER_PATHS.items()},
-    )
+    body = _readable(bodies["body"]).str
+    texts = {name: body.json_path_match(path) for name, path in _TEXT_PATHS.items()}
+    numbers = {name: body.json_path_match(path) for name, path in _NUMBER_PATHS.items()}
+    return bodies.with_columns(**texts, **numbers).with_columns(pl.col(*numbers).cast(pl.Int64, strict=False))
+
+
+def _readable(bodies: pl.Series) -> pl.Series:
+    """Mend the few bodies that are JSON to Python but not to polars: NaN, and halves of surrogate pairs.
+
+    A paid answer is not lost to one broken emoji. Every chat completion has `choices`: only bodies that show none are
+    looked at again, one by one.
+    """
+    unread = bodies.str.json_path_match("$.choices").is_null() & bodies.is_not_null()
+    if not unread.any():
+        return bodies
+    broken = bodies.filter(unread).unique()
+    mended = pl.Series([_mended(text) for text in broken], dtype=pl.String)
+    return bodies.replace(broken, mended)
+
+
+def _mended(body: str) -> str:
+    try:
+        value = json.loads(body, parse_constant=lambda _: None)
+    except ValueError:
+        return body
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
 def answer(routed: pl.DataFrame, replies: pl.DataFrame) -> pl.DataFrame:

@@ -74,13 +74,12 @@ def test_a_domain_that_reads_no_environment_and_prints_nothing() -> None:
 def test_every_import_is_declared() -> None:
     declared = {_normalized(line) for line in PROJECT["project"]["dependencies"]}
     extras = {_normalized(line) for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines}
-    shipped_with = {"httpx2": "openai"}  # openai's own HTTP client: its version is openai's choice
     owners = packages_distributions()
     for folder in PACKAGES:
         for module, files in imported(folder).items():
             if module in sys.stdlib_module_names or module in PACKAGES:
                 continue
-            names = {_normalized(name) for name in owners.get(module, [module])} | {shipped_with.get(module, "")}
+            names = {_normalized(name) for name in owners.get(module, [module])}
             allowed = declared | extras if all("routing/training/" in name for name in files) else declared
             assert names & allowed, f"{module} is imported by {sorted(files)}, but pyproject declares none of {names}"
 

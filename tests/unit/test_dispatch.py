@@ -110,6 +110,14 @@ def test_a_call_that_is_only_ever_refused_ends_as_an_error_row(path: Path) -> No
     assert result.stopped_by is None
 
 
+def test_a_refusal_that_asks_for_hours_ends_the_run_and_leaves_the_call_pending(path: Path) -> None:
+    result = night(path, FakeComplete(default=refused(429, retry_after_s=86_400.0)), calls(1))
+    assert isinstance(result.stopped_by, TryLaterError)
+    assert "asks to wait 86400 s, longer than dispatch.max_retry_after_s = 900" in str(result.stopped_by)
+    assert result.decided == {}
+    assert result.dispatcher.progress.attempts == 1
+
+
 def test_a_refusal_cuts_concurrency_and_an_error_does_not(path: Path) -> None:
     result = night(path, FakeComplete({"q0": [refused(500), answered()]}), calls(1))
     assert result.dispatcher.gate.concurrency.allowed == 8

@@ -27,6 +27,7 @@ def endpoint(base_url: str, **fields: Any) -> Endpoint:
         "params": {},
         "max_output_tokens_param": "max_completion_tokens",
         "headers": {},
+        "secret_headers": {},
         "timeout_s": 20.0,
         "max_connections": 4,
     }
@@ -204,6 +205,14 @@ def test_no_key_is_in_any_reply(key: str, text: str) -> None:
         assert "0123456789" not in repr(reply)
         assert "[redacted]" in (reply.body or "")
         assert verdict(reply) is Verdict.STOP_CREDENTIALS
+
+
+def test_no_secret_header_is_in_any_reply() -> None:
+    reply = ask(
+        saying(403, error_body("tenant t0p-s3cret-value is unknown")), secret_headers={"X-Tenant": "t0p-s3cret-value"}
+    )
+    assert "s3cret" not in repr(reply)
+    assert "[redacted]" in (reply.error_message or "")
 
 
 def test_a_placeholder_key_does_not_eat_the_text() -> None:

@@ -150,3 +150,17 @@ def test_no_rows_no_answers() -> None:
 def test_bodies_are_read_beside_other_columns() -> None:
     frame = pl.DataFrame({"model": ["m"], "body": [completion("Yes.", model="m-2")]})
     assert read_bodies(frame).select("model", "served_model", "answer").rows() == [("m", "m-2", "Yes.")]
+
+
+@pytest.mark.parametrize(
+    ("broken", "text"),
+    [
+        ('"content": "half a pair \\ud83d."', "half a pair ?."),
+        ('"content": "not a number", "score": NaN', "not a number"),
+        ('"content": "endless", "score": -Infinity', "endless"),
+    ],
+)
+def test_a_body_that_only_python_reads_is_not_lost(broken: str, text: str) -> None:
+    body = '{"choices": [{"message": {' + broken + '}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 7}}'
+    row = read(body)
+    assert (row["status"], row["answer"], row["input_tokens"]) == ("ok", text, 7)

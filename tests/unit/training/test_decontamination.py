@@ -8,7 +8,7 @@ from routing.training.decontamination import contaminated, near_pairs
 
 def unit(*rows: tuple[float, float]) -> NDArray[np.float32]:
     vectors = np.array(rows, np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
 def test_only_pairs_past_the_screen_are_embedded_and_only_near_ones_dropped() -> None:
