@@ -42,7 +42,7 @@ class TrainSummary:
     validation: pl.DataFrame
     """See `routing.training.static_mf.leave_one_out`."""
     contaminated: int
-    """Training prompts dropped because an embedding says that they are evaluation prompts."""
+    """Training prompts dropped because they are evaluation prompts, in the same words or in others."""
 
     def record(self) -> dict[str, object]:
         """Return the JSON summary."""
@@ -87,17 +87,17 @@ def train(
 
     encoder_path = base / config.encoder.path if config.encoder.path is not None else None
     words = static_mf.lexicon(load_encoder(find_encoder(encoder_path)))
-    evaluated = pl.concat([table["prompt"] for table in benchmarks.values()]).unique().sort() if benchmarks else None
-    dropped = (
-        static_mf.contaminated_prompts(tables.prompts(), evaluated.to_list(), words, settings)
-        if evaluated is not None
-        else pl.Series("prompt", [], pl.String)
-    )
+    evaluated = pl.concat([pl.Series("prompt", [], pl.String), *(table["prompt"] for table in benchmarks.values())])
+    found = static_mf.contaminated_prompts(tables.prompts(), evaluated.unique().sort(), words, settings)
+    dropped = found.prompts()
     tables = tables.without(dropped)
     known = static_mf.corpus(
         tables.prompts(), words, words.table(dim=settings.dim, sif=settings.sif), settings.truncation
     )
-    say(f"dropped {len(dropped)} contaminated prompts, {len(known.prompts):,} are left")
+    say(
+        f"dropped {len(dropped)} contaminated prompts ({len(found.phrases)} by a shared phrase, "
+        f"{len(found.embeddings)} by embeddings), {len(known.prompts):,} are left"
+    )
 
     validation = static_mf.leave_one_out(tables, config.families, known, settings)
     trained = static_mf.train_static_mf(tables, known, words, settings)
@@ -135,8 +135,7 @@ def train(
 
     folder = output if output is not None else base / config.output
     written = export.write_artifact(folder, model, words.encoder.tokenizer, card)
-    summary = TrainSummary(folder=folder, card=written, validation=validation, contaminated=len(dropped))
-    return summary
+    return TrainSummary(folder=folder, card=written, validation=validation, contaminated=len(dropped))
 
 
 def data_folder(path: str | None, *, base: Path, environment: Mapping[str, str]) -> Path:
@@ -214,7 +213,6 @@ def show(summary: TrainSummary) -> None:
         interval = f"{metric.low:.3f} to {metric.high:.3f}"
         table.add_row(metric.benchmark, metric.name, f"{metric.value:.3f}", interval, f"{metric.n:,}")
     STDERR.print(table)
-    say(f"dropped {summary.contaminated} training prompts that say the same as an evaluation prompt")
     say(f"graph against torch: {summary.card.parity_max_error:.1e} on {summary.card.parity_prompts:,} prompts")
     say(f"wrote {summary.folder}")
 

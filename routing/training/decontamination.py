@@ -1,15 +1,22 @@
-"""Finds training prompts that are evaluation prompts in other words: cosine of sentence embeddings >= 0.95.
+"""Finds training prompts that are evaluation prompts, in the same words or in others.
 
-Every pair is screened with the static table, which is cheap; only training prompts with a static cosine of at least
-`SCREEN` to some evaluation prompt are then embedded with the encoder, together with the evaluation prompts that they
-are near to. A paraphrase in other words, which the screen misses, passes.
+Same words: a training prompt that shares a run of `PHRASE_WORDS` words with an evaluation prompt. This is what finds a
+question inside a template ("... put your final answer in ..."), which keeps whole-text cosines low.
+
+Other words: cosine of sentence embeddings >= 0.95. Every pair is screened with the static table, which is cheap; only
+training prompts with a static cosine of at least `SCREEN` to some evaluation prompt are then embedded with the encoder,
+together with the evaluation prompts that they are near to. A free paraphrase, which the screen misses, passes.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
+
+PHRASE_WORDS = 10
+"""Shorter than GPT-3's 13 words (Brown et al. 2020, appendix C), because exam questions are short."""
 
 LIMIT = 0.95
 """RouteLLM's limit (arXiv 2406.18665, appendix; with text-embedding-3-small)."""
@@ -29,6 +36,15 @@ class Near:
     train: NDArray[np.intp]
     evaluation: NDArray[np.intp]
     """Row of the evaluation prompt, same shape as `train`."""
+
+
+def shared_phrases(train: pl.Series, evaluation: pl.Series, *, words: int = PHRASE_WORDS) -> NDArray[np.intp]:
+    """Return the rows of `train` that share a run of `words` words with an evaluation prompt, rising.
+
+    Case and punctuation do not count; a prompt of fewer words shares none.
+    """
+    shared = _phrases(train, words).join(_phrases(evaluation, words), on="phrase", how="semi")
+    return shared["row"].unique().sort().to_numpy().astype(np.intp)
 
 
 def near_pairs(train: NDArray[np.float32], evaluation: NDArray[np.float32], *, limit: float) -> Near:
@@ -57,3 +73,11 @@ def contaminated(train: Sequence[str], evaluation: Sequence[str], near: Near, em
     left = embed([train[row] for row in train_rows])[train_place]
     right = embed([evaluation[row] for row in evaluation_rows])[evaluation_place]
     return np.unique(near.train[np.einsum("ij,ij->i", left, right) >= LIMIT])
+
+
+def _phrases(prompts: pl.Series, words: int) -> pl.DataFrame:
+    """Return every run of `words` words of every prompt: row, phrase."""
+    split = pl.DataFrame({"prompt": prompts}).with_row_index("row")
+    single = split.select("row", word=pl.col("prompt").str.to_lowercase().str.extract_all(r"\w+")).explode("word")
+    following = [pl.col("word").shift(-step).over("row") for step in range(words)]
+    return single.select("row", phrase=pl.concat_str(following, separator=" ")).drop_nulls()

@@ -11,7 +11,7 @@ from routing.batching import Tokens
 from routing.errors import DataError
 from routing.metrics import average_pgr, bootstrap, cost_quality_curve, random_router
 from routing.training.calibration import calibrate
-from routing.training.decontamination import SCREEN, contaminated, near_pairs
+from routing.training.decontamination import SCREEN, contaminated, near_pairs, shared_phrases
 from routing.training.encoder import Encoder
 from routing.training.features import Features, features, token_flags, tokenize
 from routing.training.graph import StaticRouter
@@ -97,6 +97,20 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
+class Contaminated:
+    """Training prompts that are evaluation prompts."""
+
+    phrases: pl.Series
+    """Found by a shared run of words."""
+    embeddings: pl.Series
+    """Found by the cosine of sentence embeddings."""
+
+    def prompts(self) -> pl.Series:
+        """Return them all, each once."""
+        return pl.concat([self.phrases, self.embeddings]).unique().sort()
+
+
+@dataclass(frozen=True, slots=True)
 class Lexicon:
     """The encoder turned into tables: built once, cut to the width that is asked for."""
 
@@ -120,18 +134,19 @@ def lexicon(encoder: Encoder) -> Lexicon:
 
 
 def contaminated_prompts(
-    prompts: pl.Series, evaluation: Sequence[str], words: Lexicon, config: StaticMfConfig
-) -> pl.Series:
-    """Return the prompts that say the same as an evaluation prompt (see `routing.training.decontamination`)."""
+    prompts: pl.Series, evaluation: pl.Series, words: Lexicon, config: StaticMfConfig
+) -> Contaminated:
+    """Find the prompts that are evaluation prompts (see `routing.training.decontamination`)."""
     dim = min(SCREEN_DIM, words.states.shape[1])
     table, flags = words.table(dim=dim, sif=config.sif), token_flags(words.vocabulary)
     cut = config.truncation
     train, other = (
         features(tokenize(words.encoder.tokenizer, texts, head=cut.head, tail=cut.tail), table, flags).query
-        for texts in (prompts.to_list(), list(evaluation))
+        for texts in (prompts.to_list(), evaluation.to_list())
     )
     near = near_pairs(train, other, limit=SCREEN)
-    return prompts.gather(contaminated(prompts.to_list(), evaluation, near, words.encoder.embed))
+    same = contaminated(prompts.to_list(), evaluation.to_list(), near, words.encoder.embed)
+    return Contaminated(phrases=prompts.gather(shared_phrases(prompts, evaluation)), embeddings=prompts.gather(same))
 
 
 def corpus(prompts: pl.Series, words: Lexicon, table: StaticTable, truncation: Truncation) -> Corpus:

@@ -1,9 +1,10 @@
 from collections.abc import Sequence
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from routing.training.decontamination import contaminated, near_pairs
+from routing.training.decontamination import contaminated, near_pairs, shared_phrases
 
 
 def unit(*rows: tuple[float, float]) -> NDArray[np.float32]:
@@ -32,3 +33,23 @@ def test_nothing_near_needs_no_encoder() -> None:
         raise AssertionError(texts)
 
     assert contaminated(["a"], ["b"], near, embed).tolist() == []
+
+
+def test_a_question_inside_a_template_is_found_by_its_words() -> None:
+    question = "Claire makes a 3 egg omelet every morning for breakfast. How many eggs in 4 weeks?"
+    train = pl.Series(
+        [
+            "After careful thought: CLAIRE makes a 3-egg omelet, every morning for breakfast!",
+            "Claire makes a 3 egg omelet every morning; her brother never eats eggs.",
+            "Claire makes a",
+            "",
+        ]
+    )
+    assert shared_phrases(train, pl.Series([question, "short"])).tolist() == [0]
+    assert shared_phrases(train, pl.Series([question]), words=7).tolist() == [0, 1]
+    assert shared_phrases(train, pl.Series([], dtype=pl.String)).tolist() == []
+
+
+def test_words_do_not_run_across_prompts() -> None:
+    train = pl.Series(["one two three", "four five six"])
+    assert shared_phrases(train, pl.Series(["two three four five"]), words=3).tolist() == []
