@@ -1,6 +1,5 @@
 """`nightroute plan`: score and split, print what a run would do and cost. No call is made, no key is needed."""
 
-import shutil
 from typing import Any
 
 import polars as pl
@@ -9,7 +8,7 @@ from jobs import console
 from jobs.config import Job
 from jobs.night import SIDES, open_night
 from jobs.run import Stopwatch, prepare, warn_unpriced
-from jobs.rundir import RunDir, locked, storing
+from jobs.rundir import RunDir, at_work
 from jobs.splitting import forecast
 from routing.estimate import Interval
 
@@ -20,11 +19,7 @@ def plan(job: Job) -> int:
     Raises:
         NightrouteError: with the exit code of DESIGN section 9.
     """
-    folder = RunDir(job.run_dir)
-    folder.prepare()
-    with locked(folder):
-        with storing(folder.staging):
-            shutil.rmtree(folder.staging, ignore_errors=True)
+    with at_work(RunDir(job.run_dir)):
         night = open_night(job)
         warn_unpriced(night)
         split = prepare(night, Stopwatch())

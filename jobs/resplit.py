@@ -1,6 +1,5 @@
 """`nightroute resplit RUN_DIR`: move the cut of a scored run. Scores and paid answers are reused."""
 
-import shutil
 from datetime import UTC, datetime
 
 from jobs import console
@@ -8,7 +7,7 @@ from jobs.config import Job, SplitSection
 from jobs.night import open_night, save_job
 from jobs.publishing import check_output
 from jobs.run import RunOptions, Stopwatch, finish, open_router
-from jobs.rundir import RunDir, locked, storing, write_json
+from jobs.rundir import RunDir, at_work, write_json
 from jobs.scoring import score_parts
 from jobs.splitting import cut
 
@@ -21,10 +20,7 @@ def resplit(job: Job, section: SplitSection, options: RunOptions) -> int:
     """
     started_at, watch = datetime.now(UTC), Stopwatch()
     moved = Job(job.config.model_copy(update={"split": section}), job.base, job.date)
-    folder = RunDir(job.run_dir)
-    with locked(folder):
-        with storing(folder.staging):
-            shutil.rmtree(folder.staging, ignore_errors=True)
+    with at_work(RunDir(job.run_dir)):
         night = open_night(moved)
         check_output(night)
         with console.part_bar("score", len(night.plan.parts)) as on_part:

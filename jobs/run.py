@@ -1,7 +1,6 @@
 """`nightroute run` and `nightroute resume`: score, split, dispatch, publish; killed, it goes on."""
 
 import asyncio
-import shutil
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ from jobs.config import Job
 from jobs.dispatching import dispatch_all
 from jobs.night import SIDES, Night, endpoint, open_night
 from jobs.publishing import check_output, publish
-from jobs.rundir import RunDir, locked, read_json, storing
+from jobs.rundir import RunDir, at_work, read_json
 from jobs.scoring import score_parts
 from jobs.splitting import find_split
 from routing.errors import NothingToDoError
@@ -56,11 +55,7 @@ def run(job: Job, options: RunOptions) -> int:
         NightrouteError: with the exit code of DESIGN section 9.
     """
     started_at, watch = datetime.now(UTC), Stopwatch()
-    folder = RunDir(job.run_dir)
-    folder.prepare()
-    with locked(folder):
-        with storing(folder.staging):
-            shutil.rmtree(folder.staging, ignore_errors=True)
+    with at_work(RunDir(job.run_dir)):
         night = open_night(job)
         check_output(night)
         for side in SIDES:

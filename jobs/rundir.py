@@ -151,6 +151,21 @@ def locked(run: RunDir) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def at_work(run: RunDir) -> Iterator[None]:
+    """Create the folder if need be, hold its lock, and begin with an empty staging folder.
+
+    Raises:
+        StorageError: the disk refuses.
+        TryLaterError: another process works on this run.
+    """
+    run.prepare()
+    with locked(run):
+        with storing(run.staging):
+            shutil.rmtree(run.staging, ignore_errors=True)
+        yield
+
+
 def is_locked(run: RunDir) -> bool:
     """Whether a process works on this run now."""
     try:
