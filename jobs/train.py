@@ -75,7 +75,7 @@ def train(
     config = parse(TrainConfig, read_toml(config_path), source=str(config_path))
     base = config_path.resolve().parent
     _require_training_packages()
-    from routing.training import export, graph, matrix_factorization, static_mf
+    from routing.training import export, graph, matrix_factorization, onnx_graph, static_mf
     from routing.training.encoder import find_encoder, load_encoder
 
     data = data_folder(config.data.path, base=base, environment=environment)
@@ -120,7 +120,7 @@ def train(
             truncation=config.truncation,
             lowercase_prompts=True,
             files=files,
-            opset=graph.OPSET,
+            opset=onnx_graph.OPSET,
             score_quantiles=quantiles.tolist(),
             training=_training_data(trained.training, tables, data, config.data),
             seed=config.split.seed,
@@ -133,7 +133,7 @@ def train(
             versions={name: version(name) for name in VERSIONED},
         )
 
-    folder = output if output is not None else base / config.output
+    folder = output if output is not None else Path(os.path.normpath(base / config.output))
     written = export.write_artifact(folder, model, words.encoder.tokenizer, card)
     return TrainSummary(folder=folder, card=written, validation=validation, contaminated=len(dropped))
 
