@@ -136,6 +136,16 @@ def sandbox(
 
 
 @app.command()
+def inspect(
+    artifact: Annotated[str, typer.Argument(help="`builtin:NAME`, or the folder of a router.", metavar="ARTIFACT")],
+) -> int:
+    """Verify a router's files and print its card: what it was trained on, how good it is, what it cannot do."""
+    from jobs.card import show_card
+
+    return show_card(artifact)
+
+
+@app.command()
 def train(
     config: Annotated[Path, typer.Option("--config", "-c", help="Training config (TOML).")],
     output: Annotated[Path | None, typer.Option(help="Folder of the artifact instead of the config's.")] = None,

@@ -3,7 +3,7 @@
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -15,6 +15,7 @@ from rich.table import Table
 from jobs.splitting import Forecast
 from routing.dispatch import Progress as DispatchProgress
 from routing.estimate import LENGTH_SPREAD, TOKENIZER_SPREAD, Interval
+from schemas.artifact import Metric
 from schemas.run import Manifest, Split
 
 REFRESH_S = 0.2
@@ -177,3 +178,14 @@ def show_manifest(manifest: Manifest, output: str) -> None:
     if totals.spent_usd != totals.cost_usd:
         say(f"spent by this run so far, earlier revisions and repeated calls included: {usd(totals.spent_usd)}")
     say(f"read it with: pl.read_parquet({f'{output}/**/*.parquet'!r})")
+
+
+def show_metrics(router: str, metrics: Sequence[Metric]) -> None:
+    """Print the measured figures of a router, with their intervals."""
+    table = Table(title=f"router {router}", title_justify="left")
+    for name in ("benchmark", "metric", "value", "95 % interval", "prompts"):
+        table.add_column(name, justify="left" if name in ("benchmark", "metric") else "right", no_wrap=True)
+    for metric in metrics:
+        interval = f"{metric.low:.3f} to {metric.high:.3f}"
+        table.add_row(metric.benchmark, metric.name, f"{metric.value:.3f}", interval, f"{metric.n:,}")
+    STDERR.print(table)

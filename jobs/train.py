@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from rich.table import Table
 
 from jobs.config import parse, read_toml
-from jobs.console import STDERR, say
+from jobs.console import say, show_metrics
 from jobs.train_config import Data, TrainConfig
 from routing.errors import ConfigError, InputMissingError
 from schemas.artifact import Metric, RouterCard, TrainingData
@@ -205,14 +204,7 @@ def read_benchmarks(data: Path, config: TrainConfig) -> dict[str, pl.DataFrame]:
 
 def show(summary: TrainSummary) -> None:
     """Print what was made and how good it is."""
-    table = Table(title=f"router {summary.card.name}", title_justify="left")
-    for name, justify in (("benchmark", "left"), ("metric", "left"), ("value", "right"), ("95 % interval", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]  # rich's literal type
-    table.add_column("prompts", justify="right")
-    for metric in summary.card.metrics:
-        interval = f"{metric.low:.3f} to {metric.high:.3f}"
-        table.add_row(metric.benchmark, metric.name, f"{metric.value:.3f}", interval, f"{metric.n:,}")
-    STDERR.print(table)
+    show_metrics(summary.card.name, summary.card.metrics)
     say(f"graph against torch: {summary.card.parity_max_error:.1e} on {summary.card.parity_prompts:,} prompts")
     say(f"wrote {summary.folder}")
 
