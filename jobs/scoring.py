@@ -43,14 +43,6 @@ def read_scored(night: Night, part: Part) -> pl.DataFrame:
     return number_derived(scored, again)
 
 
-def count_scored(night: Night) -> int:
-    """Rows that will be answered: scored, and not repeating an id."""
-    rows = int(pl.scan_parquet(night.run.root / "scores" / "part-*.parquet").select(pl.len()).collect().item())
-    if "query_id" in night.source.config.columns:
-        rows -= pl.read_parquet(night.run.repeated).height
-    return rows
-
-
 def _score_part(night: Night, part: Part, router: Router) -> None:
     table = read_part(night.source, part)
     checked = Queries.filter(table.queries)
