@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import polars as pl
-
 from jobs import console
 from jobs.config import Job
 from jobs.night import SIDES, open_night
 from jobs.run import Stopwatch, prepare, warn_unpriced
 from jobs.rundir import RunDir, at_work
+from jobs.scoring import count_rejected
 from jobs.splitting import forecast
 from routing.estimate import Interval
 
@@ -24,9 +23,7 @@ def plan(job: Job) -> int:
         warn_unpriced(night)
         split = prepare(night, Stopwatch())
         found = forecast(night, split)
-        rejected = 0
-        if night.run.rejected.exists():
-            rejected = int(pl.scan_parquet(night.run.rejected).select(pl.len()).collect().item())
+        rejected = count_rejected(night)
         models = {side: night.model(side).name for side in SIDES}
         console.show_plan(split, found, models, rejected=rejected)
         console.emit(

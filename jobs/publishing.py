@@ -16,6 +16,7 @@ import polars as pl
 from jobs.dispatching import paid_replies, routed_part
 from jobs.night import SIDES, Night, package_version
 from jobs.rundir import PARQUET_LEVEL, move, storing, write_json
+from jobs.scoring import count_rejected
 from jobs.source import ROW, read_part
 from routing.account import Billing, cost, spent
 from routing.errors import ConfigError, DataError
@@ -235,9 +236,7 @@ def _manifest(
     published = sum(file.rows for file in files)
     if published != split.n:
         raise DataError(f"{published} rows would be published, {split.n} were scored; nothing was published")
-    rejected = 0
-    if night.run.rejected.exists():
-        rejected = int(pl.scan_parquet(night.run.rejected).select(pl.len()).collect().item())
+    rejected = count_rejected(night)
     return Manifest(
         run_id=night.plan.run_id,
         revision=revision,

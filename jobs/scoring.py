@@ -43,6 +43,13 @@ def read_scored(night: Night, part: Part) -> pl.DataFrame:
     return number_derived(scored, again)
 
 
+def count_rejected(night: Night) -> int:
+    """Rows that broke a rule."""
+    if not night.run.rejected.exists():
+        return 0
+    return int(pl.scan_parquet(night.run.rejected).select(pl.len()).collect().item())
+
+
 def _score_part(night: Night, part: Part, router: Router) -> None:
     table = read_part(night.source, part)
     checked = Queries.filter(table.queries)
