@@ -1,6 +1,5 @@
 """Stage 4: read the ledger, price every row, write the table to staging, publish it by one rename, manifest last."""
 
-import hashlib
 import json
 import shutil
 from collections import Counter
@@ -19,6 +18,7 @@ from jobs.rundir import PARQUET_LEVEL, move, storing, write_json
 from jobs.scoring import count_rejected
 from jobs.source import ROW, read_part
 from routing.account import Billing, cost, spent
+from routing.artifact import file_sha256
 from routing.errors import ConfigError, DataError
 from routing.ledger import LedgerReader
 from routing.prices import snapshot_sha256
@@ -216,8 +216,7 @@ def _add(tally: Tally, costed: pl.DataFrame) -> None:
 def _files(staged: Path) -> list[PublishedFile]:
     files = []
     for path in sorted(staged.rglob("*.parquet")):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(path)
         rows = pl.scan_parquet(path, hive_partitioning=False).select(pl.len()).collect().item()
         files.append(PublishedFile(path=path.relative_to(staged).as_posix(), rows=int(rows), sha256=digest))
     return files

@@ -1,7 +1,6 @@
 """Where queries come from: find Parquet files, cut them into parts, read a part as QUERIES and carried columns."""
 
 import glob
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from jobs.config import Input, Job
+from routing.artifact import file_sha256
 from routing.errors import ConfigError, DataError, InputMissingError, NothingToDoError, UsageError
 from schemas.queries import PUBLISHED_COLUMNS
 from schemas.run import InputFile, Part
@@ -145,8 +145,7 @@ def _describe(path: Path, hive: dict[str, str | None]) -> tuple[InputFile, pa.Sc
     try:
         with pq.ParquetFile(path) as parquet:
             rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(path)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # pyarrow has OSErrors of its own, without a number
             raise InputMissingError(f"input file {path} cannot be opened: {error.strerror}; mend its rights") from error

@@ -1,6 +1,5 @@
 """`nightroute train`: preference data in, a router artifact out; one config gives the same bytes on one machine."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import polars as pl
 from jobs.config import parse, read_toml
 from jobs.console import say, show_metrics
 from jobs.train_config import Data, TrainConfig
+from routing.artifact import file_sha256
 from routing.errors import ConfigError, InputMissingError
 from schemas.artifact import Metric, RouterCard, TrainingData
 from schemas.preferences import Battles
@@ -123,7 +123,7 @@ def train(
             score_quantiles=quantiles.tolist(),
             training=_training_data(trained.training, tables, data, config.data),
             seed=config.split.seed,
-            config_sha256=_sha256(config_path),
+            config_sha256=file_sha256(config_path),
             parity_max_error=parity.max_error,
             parity_prompts=parity.prompts,
             metrics=metrics,
@@ -294,13 +294,8 @@ def _training_data(fitted: "Tables", tables: "Tables", data: Path, names: Data) 
     for what, table, file in parts:
         if table.is_empty():
             continue
-        digest = _sha256(data / file)
+        digest = file_sha256(data / file)
         for source, rows in table.group_by("source").len().sort("source").iter_rows():
             licence = names.licences.get(source, names.default_licence)
             found.append(TrainingData(name=f"{source} ({what})", rows=rows, sha256=digest, licence=licence))
     return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -82,10 +82,15 @@ def load(folder: Path) -> RouterArtifact:
     return RouterArtifact(folder, card, hashlib.sha256(text).hexdigest())
 
 
+def file_sha256(path: Path) -> str:
+    """Return the digest of a file, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _verify(path: Path, wanted: str) -> None:
     try:
-        with path.open("rb") as file:
-            got = hashlib.file_digest(file, "sha256").hexdigest()
+        got = file_sha256(path)
     except OSError as error:
         raise ArtifactError(
             f"router file {path} cannot be read ({error.strerror}); restore the artifact folder"

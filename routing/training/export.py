@@ -1,6 +1,5 @@
 """Writes a router artifact: graph, tokenizer, card. Nothing appears before the graph agrees with torch."""
 
-import hashlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from routing.artifact import CARD, GRAPH, TOKENIZER
+from routing.artifact import CARD, GRAPH, TOKENIZER, file_sha256
 from routing.batching import Tokens, pad, token_batches
 from routing.errors import ArtifactError, DataError
 from schemas.artifact import RouterCard
@@ -101,14 +100,9 @@ def write_artifact(
         bare.no_truncation()
         bare.no_padding()
         bare.save(str(staged / TOKENIZER))
-        written = card({name: _sha256(staged / name) for name in (GRAPH, TOKENIZER)})
+        written = card({name: file_sha256(staged / name) for name in (GRAPH, TOKENIZER)})
         (staged / CARD).write_text(written.model_dump_json(indent=2) + "\n", "utf-8")
         if folder.exists():
             folder.rename(Path(scratch) / "old")
         staged.rename(folder)
     return written
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
