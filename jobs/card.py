@@ -1,5 +1,6 @@
 """`nightroute inspect ARTIFACT`: verify a router's files and print its card."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from jobs import console
@@ -26,16 +27,43 @@ def show_card(name: str) -> int:
 
 
 def _lines(card: RouterCard) -> list[str]:
-    quantiles = card.score_quantiles
-    cuts = ", ".join(f"{share:.0%} at {quantiles[round(100 * (1 - share))]:.4f}" for share in (0.2, 0.5, 0.8))
+    quantiles, cut = card.score_quantiles, card.truncation
+    cuts = ", ".join(
+        f"{share:.0%} at {quantiles[round(100 * (1 - share))]:.4f}" for share in (0.2, 0.5, 0.8) if quantiles
+    )
     return [
         f"kind {card.kind}: {card.description}",
         f"trained for: {card.trained_pair}",
-        f"reads the first {card.truncation.head} and the last {card.truncation.tail} tokens; ONNX opset {card.opset}",
-        f"alpha on held-out prompts, for a strong share of: {cuts}",
+        f"reads the first {cut.head} and the last {cut.tail} tokens; ONNX opset {card.opset}",
+        *_embedding(card),
+        f"alpha on held-out prompts, for a strong share of: {cuts or 'not known'}",
         f"trained on: {'; '.join(f'{data.name} ({data.rows:,} rows)' for data in card.training)}",
+        *_counts("left out of it", card.dropped),
         f"graph against its training framework: {card.parity_max_error:.1e} on {card.parity_prompts:,} prompts",
+        *_quantization(card),
+        *_counts("of the fit", card.notes),
         f"licence: {card.licence}",
         "what it cannot do:",
         *(f"  - {limit}" for limit in card.limits),
     ]
+
+
+def _embedding(card: RouterCard) -> list[str]:
+    wanted = card.embedding
+    if wanted is None:
+        return []
+    return [f"starts at an embedding that is bought: {wanted.provider} {wanted.model}, {wanted.dim} dimensions"]
+
+
+def _quantization(card: RouterCard) -> list[str]:
+    int8 = card.quantization
+    if int8 is None:
+        return []
+    moved = ", ".join(f"{share:.1%} at {cut}" for cut, share in int8.flips.items())
+    return [
+        f"{int8.scheme}: {int8.max_error:.1e} at most against fp32; prompts that change sides, by strong share: {moved}"
+    ]
+
+
+def _counts(what: str, figures: Mapping[str, float]) -> list[str]:
+    return [f"{what}: {', '.join(f'{name} {value:,g}' for name, value in figures.items())}"] if figures else []

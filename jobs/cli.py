@@ -31,6 +31,9 @@ UnsentOption = Annotated[
     bool,
     typer.Option("--publish-unsent", help="If the run stops early, publish what there is; rows not sent are marked."),
 ]
+EmbedOption = Annotated[
+    bool, typer.Option("--embed", help="Buy the embeddings that the router starts at, if it needs any.")
+]
 RunDirArgument = Annotated[Path, typer.Argument(help="Folder of a run (run_dir in its config).", metavar="RUN_DIR")]
 
 
@@ -57,12 +60,13 @@ def plan(
     config: ConfigOption,
     overrides: SetOption = [],  # noqa: B006
     date: DateOption = None,
+    embed: EmbedOption = False,  # noqa: FBT002
 ) -> int:
-    """Score and split only: print counts per route, alpha, expected tokens and cost. No call is made."""
+    """Score and split only: print counts per route, alpha, expected tokens, cost. No call is made, unless --embed."""
     from jobs.config import load_job
     from jobs.plan import plan as plan_job
 
-    return plan_job(load_job(config, overrides=overrides, date=date))
+    return plan_job(load_job(config, overrides=overrides, date=date), embed=embed)
 
 
 @app.command()
@@ -149,15 +153,69 @@ def inspect(
 def train(
     config: Annotated[Path, typer.Option("--config", "-c", help="Training config (TOML).")],
     output: Annotated[Path | None, typer.Option(help="Folder of the artifact instead of the config's.")] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="Folder of checkpoints (mf, bert, causal_llm); a killed fit goes on from there.")
+    ] = None,
 ) -> int:
     """Train a router and export it as an ONNX artifact; needs the extra `train`."""
     from jobs import console
     from jobs.train import show
     from jobs.train import train as train_router
 
-    summary = train_router(config, output=output)
+    summary = train_router(config, output=output, checkpoints=checkpoints)
     show(summary)
     console.emit(summary.record() | {"status": "trained", "exit_code": 0})
+    return 0
+
+
+@app.command()
+def label(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Labelling config (TOML).")],
+    golden: Annotated[
+        str | None, typer.Option(help="Column with the right answers; no judge is asked.", metavar="COLUMN")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the expected cost; make no call.")] = False,  # noqa: FBT002
+    overrides: SetOption = [],  # noqa: B006
+    date: DateOption = None,
+    max_usd: MaxUsdOption = None,
+    retry_failed: RetryOption = False,  # noqa: FBT002
+    publish_unsent: UnsentOption = False,  # noqa: FBT002
+) -> int:
+    """Label a sample of a table for training: both models answer, a judge compares them in both orders."""
+    from jobs.label import LabelOptions
+    from jobs.label import label as label_job
+    from jobs.label_config import load_label
+
+    job = load_label(config, overrides=_with_budget(overrides, max_usd), golden=golden, date=date)
+    options = LabelOptions(dry_run=dry_run, retry_failed=retry_failed, publish_unsent=publish_unsent)
+    return label_job(job, options)
+
+
+@app.command("import-routellm")
+def import_routellm(
+    path: Annotated[Path, typer.Argument(help="Folder of the checkpoint, as downloaded from the hub.", metavar="PATH")],
+    kind: Annotated[str | None, typer.Option(help="mf, bert or causal_llm; told from the files if left out.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the artifact.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name on the card.")] = None,
+    strong: Annotated[str | None, typer.Option(help="mf: name of the strong model, as RouteLLM lists it.")] = None,
+    weak: Annotated[str | None, typer.Option(help="mf: name of the weak model.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Table of at least 1,000 real prompts to compare on (bert, causal_llm).")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the checkpoint, for the card.")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantize the weights (bert, causal_llm).")] = False,  # noqa: FBT002
+) -> int:
+    """Turn a checkpoint that RouteLLM published (safetensors only) into a router; needs the extra `train`."""
+    from jobs import console
+    from jobs.import_routellm import ImportOptions
+    from jobs.import_routellm import import_routellm as import_checkpoint
+
+    given = {
+        "kind": kind, "output": output, "name": name, "strong": strong, "weak": weak, "prompts": prompts,
+        "licence": licence,
+    }  # fmt: skip
+    options = ImportOptions(**{key: value for key, value in given.items() if value is not None}, int8=int8)  # type: ignore[arg-type]
+    console.emit(import_checkpoint(path, options) | {"status": "imported", "exit_code": 0})
     return 0
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -61,6 +61,47 @@ class Input(Section):
         return self
 
 
+class Access(Section):
+    """Where a model is served, and how fast it may be asked."""
+
+    base_url: str
+    """Address of the OpenAI-compatible API, usually ending in /v1."""
+    api_key_env: str | None = None
+    """Environment variable that holds the key; leave out where none is needed."""
+    headers: dict[str, str] = {}
+    """Extra headers, not secret."""
+    headers_env: dict[str, str] = {}
+    """Extra headers whose value is secret: header -> environment variable."""
+    params: dict[str, Any] = {}
+    """Request parameters sent with every call (temperature, max_completion_tokens, ...)."""
+    provider: str | None = None
+    """Provider id of genai-prices; found from base_url or the model name when left out."""
+    timeout_s: float = Field(120.0, gt=0)
+    max_in_flight: int = Field(64, ge=1)
+    start_in_flight: int = Field(8, ge=1)
+    rpm: int | None = Field(None, ge=1)
+    tpm: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _sane(self) -> "Access":
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(f"base_url must start with http:// or https://, got {self.base_url!r}")
+        if {"messages", "model", "input", "encoding_format"} & set(self.params) or self.params.get("stream"):
+            raise ValueError(
+                "params must not hold messages, model, input, encoding_format or stream: nightroute sets them"
+            )
+        return self
+
+
+class EmbeddingSection(Access):
+    """Where a router that starts at an embedding gets it; the model is named by the router's card."""
+
+    batch_size: int = Field(128, ge=1, le=2_048)
+    """Prompts in one request, at most."""
+    batch_tokens: int = Field(100_000, ge=1)
+    """Tokens in one request, at most (router tokens; OpenAI takes 300,000 of its own)."""
+
+
 class RouterSection(Section):
     """Which router scores the queries."""
 
@@ -70,6 +111,8 @@ class RouterSection(Section):
     """Threads of one graph run; 0 takes every core. One is fastest for a static table."""
     token_budget: int = Field(4_096, ge=1)
     """Padded tokens per graph run; small enough that the vectors of a run stay in the processor's cache."""
+    embedding: EmbeddingSection | None = None
+    """Needed by a router whose card names an embedding model."""
 
 
 class SplitSection(Section):
@@ -90,40 +133,15 @@ class SplitSection(Section):
         return self
 
 
-class Model(Section):
-    """One of the two models, and where it answers."""
+class Model(Access):
+    """One model, and where it answers."""
 
     name: str
     """Model name, as the endpoint knows it."""
-    base_url: str
-    """Address of the OpenAI-compatible API, usually ending in /v1."""
-    api_key_env: str | None = None
-    """Environment variable that holds the key; leave out where none is needed."""
-    headers: dict[str, str] = {}
-    """Extra headers, not secret."""
-    headers_env: dict[str, str] = {}
-    """Extra headers whose value is secret: header -> environment variable."""
-    params: dict[str, Any] = {}
-    """Request parameters sent with every call (temperature, max_completion_tokens, ...)."""
     max_output_tokens_param: str = "max_completion_tokens"
     """Parameter that carries a row's max_output_tokens; older servers want max_tokens."""
     expected_output_tokens: int = Field(264, ge=1)
     """Mean answer length assumed by plans and budgets. Default: the mean of arXiv 2406.18665, appendix D."""
-    provider: str | None = None
-    """Provider id of genai-prices; found from base_url or the model name when left out."""
-    timeout_s: float = Field(120.0, gt=0)
-    max_in_flight: int = Field(64, ge=1)
-    start_in_flight: int = Field(8, ge=1)
-    rpm: int | None = Field(None, ge=1)
-    tpm: int | None = Field(None, ge=1)
-
-    @model_validator(mode="after")
-    def _sane(self) -> "Model":
-        if not self.base_url.startswith(("http://", "https://")):
-            raise ValueError(f"base_url must start with http:// or https://, got {self.base_url!r}")
-        if "messages" in self.params or "model" in self.params or self.params.get("stream"):
-            raise ValueError("params must not hold model, messages or stream: nightroute sets them")
-        return self
 
 
 class Models(Section):
@@ -153,15 +171,20 @@ class Budget(Section):
     max_usd: Usd | None = None
 
 
-class Output(Section):
-    """Where the answers go."""
+class Destination(Section):
+    """Where a table goes."""
 
     path: str
-    """Folder of the published table. May hold `{date}`."""
-    partition_by: list[str] = []
-    """Columns to split the table by, hive style."""
+    """Folder (or file) of the published table. May hold `{date}`."""
     max_failed_share: float = Field(0.0, ge=0, le=1)
     """Up to this share of failed or rejected rows the exit code is still 0."""
+
+
+class Output(Destination):
+    """Where the answers go."""
+
+    partition_by: list[str] = []
+    """Columns to split the table by, hive style."""
 
     @model_validator(mode="after")
     def _names_once(self) -> "Output":
@@ -170,28 +193,37 @@ class Output(Section):
         return self
 
 
-class JobConfig(Section):
-    """A nightly job."""
+class TableConfig(Section):
+    """What every job over a table of queries has in its config."""
 
     name: str = "nightroute"
     run_dir: str
     """Folder of scores, ledger and staging; one per run, so it holds `{date}` where --date is used."""
     input: Input
     router: RouterSection = RouterSection()
-    split: SplitSection
-    models: Models
     dispatch: Dispatch = Dispatch()
     budget: Budget = Budget()
     prices: list[PriceOverride] = []
     """Your own prices, by served model name; they come before the table of genai-prices."""
+    output: Destination
+
+
+class JobConfig(TableConfig):
+    """A nightly job."""
+
+    split: SplitSection
+    models: Models
     output: Output
 
 
+C = TypeVar("C", bound=TableConfig, covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class Job:
+class TableJob(Generic[C]):
     """A config with its surroundings: what a job needs to start."""
 
-    config: JobConfig
+    config: C
     base: Path
     """Folder that relative paths start from."""
     date: str | None = None
@@ -211,7 +243,7 @@ class Job:
 
     @property
     def output(self) -> Path:
-        """Folder of the published table: with a date column and no `{date}` in the path, one hive folder per date."""
+        """Path of the published table: with a date column and no `{date}` in the path, one hive folder per date."""
         path = self.path(self.config.output.path)
         return path if self.date_key is None else path / f"{self.date_key}={self.date}"
 
@@ -220,6 +252,11 @@ class Job:
         """Column that the output folder's name holds, so that it is not in its files; null when it holds none."""
         names_date = self.date is not None and DATE not in self.config.output.path
         return self.config.input.date_column if names_date else None
+
+
+@dataclass(frozen=True, slots=True)
+class Job(TableJob[JobConfig]):
+    """A nightly job."""
 
 
 S = TypeVar("S", bound=BaseModel)
@@ -237,12 +274,17 @@ def load_job(path: Path, *, overrides: Sequence[str] = (), date: str | None = No
         UsageError: the date is no calendar date, or an override is none.
         ConfigError: the file cannot be read, a key is unknown, a value is wrong; the message names every place.
     """
+    return Job(load_config(JobConfig, path, overrides=overrides, date=date), path.resolve().parent, date)
+
+
+def load_config(model: type[S], path: Path, *, overrides: Sequence[str], date: str | None) -> S:
+    """Read a config of any kind; arguments and errors are those of `load_job`."""
     if date is not None:
         _check_date(date)
     data = read_toml(path)
     for override in overrides:
         apply_override(data, override)
-    return Job(parse(JobConfig, data, source=str(path)), path.resolve().parent, date)
+    return parse(model, data, source=str(path))
 
 
 def _check_date(date: str) -> None:

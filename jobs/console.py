@@ -6,17 +6,43 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from jobs.embedding_cost import EmbeddingForecast
 from jobs.splitting import Forecast
 from routing.dispatch import Progress as DispatchProgress
 from routing.estimate import LENGTH_SPREAD, TOKENIZER_SPREAD, Interval
 from schemas.artifact import Metric
-from schemas.run import Manifest, Split
+from schemas.run import EmbeddingBill, Manifest, Split
+
+
+class FitProgress(Protocol):
+    """One report of a fit: `routing.training.router.Progress`, which the nightly job must not import."""
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+
+    @property
+    def loss(self) -> float:
+        """Training loss."""
+
+    @property
+    def validation_loss(self) -> float | None:
+        """Loss on held-out labels; null between validations."""
+
+    @property
+    def apgr(self) -> float | None:
+        """APGR on held-out labels."""
+
 
 REFRESH_S = 0.2
 PLAIN_S = 10.0
@@ -81,6 +107,32 @@ def dispatch_bar(counters: Mapping[str, DispatchProgress], totals: Mapping[str, 
         thread.join()
 
 
+@contextmanager
+def fit_bar(title: str) -> Iterator[Callable[[FitProgress], None]]:
+    """Show the steps of a fit with loss, held-out loss and APGR; a line per validation when stderr is no terminal."""
+
+    def told(progress: FitProgress) -> str:
+        apgr = "" if progress.apgr is None else f", held-out APGR {progress.apgr:.3f}"
+        return f"{title}: loss {progress.loss:.4f}, held-out loss {progress.validation_loss:.4f}{apgr}"
+
+    def plain(progress: FitProgress) -> None:
+        if progress.validation_loss is not None:
+            say(f"step {progress.step} of {progress.steps}, {told(progress)}")
+
+    if not STDERR.is_terminal:
+        yield plain
+        return
+    with _bar() as bar:
+        task = bar.add_task(title, total=None)
+
+        def animated(progress: FitProgress) -> None:
+            if progress.validation_loss is not None:
+                bar.update(task, description=told(progress))
+            bar.update(task, completed=progress.step, total=progress.steps)
+
+        yield animated
+
+
 def _bar() -> Progress:
     columns = (
         TextColumn("{task.description}"),
@@ -99,9 +151,26 @@ def usd(amount: Decimal | None) -> str:
     return f"${amount:,.2f}" if abs(amount) >= 10 else f"${amount:,.6f}"  # ten dollars
 
 
-def show_plan(split: Split, forecast: Forecast, models: Mapping[str, str], *, rejected: int) -> None:
+def show_embedding_plan(missing: EmbeddingForecast, model: str) -> None:
+    """Print what has to be bought before a table can be split."""
+    say(
+        f"embedding: {missing.prompts:,} prompts, about {missing.input_tokens:,} tokens in {missing.requests:,} "
+        f"requests to {model}, expected cost {span(missing.usd)}"
+    )
+    say("nothing was sent; scores and split need these embeddings: `plan --embed` or `run` buys them")
+
+
+def show_plan(
+    split: Split,
+    forecast: Forecast,
+    models: Mapping[str, str],
+    *,
+    rejected: int,
+    embedding: EmbeddingBill | None = None,
+) -> None:
     """Print what `nightroute plan` found."""
-    table = Table(title="plan: nothing was sent", title_justify="left")
+    sent = "nothing was sent" if embedding is None else "nothing but embeddings was sent"
+    table = Table(title=f"plan: {sent}", title_justify="left")
     for name, justify in (("route", "left"), ("model", "left"), ("queries", "right"), ("share", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]  # rich's literal type
     table.add_column("input tokens", justify="right")
@@ -119,7 +188,9 @@ def show_plan(split: Split, forecast: Forecast, models: Mapping[str, str], *, re
         ("all strong", forecast.all_strong),
         ("all weak", forecast.all_weak),
     ):
-        say(f"{title}: {_range(interval)}")
+        say(f"{title}: {span(interval)}")
+    if embedding is not None:
+        say(f"{embedding_line(embedding)}, spent already")
     say(
         f"the ranges allow {TOKENIZER_SPREAD:.0%} in input tokens and a factor {LENGTH_SPREAD:g} in mean answer length "
         "around expected_output_tokens"
@@ -128,10 +199,21 @@ def show_plan(split: Split, forecast: Forecast, models: Mapping[str, str], *, re
         say(f"rows rejected: {rejected} (rejected.parquet in the run folder says why)")
 
 
-def _range(interval: Interval | None) -> str:
+def span(interval: Interval | None) -> str:
+    """A cost with its range, for people."""
     if interval is None:
         return "unknown: a model has no price, which is not $0; add [[prices]] to the config"
     return f"{usd(interval.expected)} ({usd(interval.low)} to {usd(interval.high)})"
+
+
+def embedding_line(bill: EmbeddingBill) -> str:
+    """What embeddings cost, as a line of its own: they are no part of any query's cost."""
+    unpriced = f", {bill.unpriced_requests:,} of the requests UNPRICED" if bill.unpriced_requests else ""
+    lost = f", {bill.unknown_calls} in flight at a kill" if bill.unknown_calls else ""
+    return (
+        f"embedding: {usd(bill.cost_usd)} for {bill.prompts:,} prompts, {bill.input_tokens:,} tokens in "
+        f"{bill.requests:,} requests to {bill.model}{unpriced}{lost}"
+    )
 
 
 def show_manifest(manifest: Manifest, output: str) -> None:
@@ -163,6 +245,8 @@ def show_manifest(manifest: Manifest, output: str) -> None:
         f"{rows['failed']:,} failed, {rows['unsent']:,} unsent, {rows['rejected']:,} rejected; "
         f"{totals.attempts:,} calls; alpha {manifest.split.alpha:.6f}"
     )
+    if manifest.embedding is not None:
+        say(f"{embedding_line(manifest.embedding)}, on top of the total")
     for code, count in manifest.errors.items():
         say(f"  {code}: {count:,}")
     if totals.unpriced_rows:
@@ -176,7 +260,8 @@ def show_manifest(manifest: Manifest, output: str) -> None:
             "the provider may have billed them"
         )
     if totals.spent_usd != totals.cost_usd:
-        say(f"spent by this run so far, earlier revisions and repeated calls included: {usd(totals.spent_usd)}")
+        also = "" if manifest.embedding is None else "embeddings, "
+        say(f"spent by this run so far, {also}earlier revisions and repeated calls included: {usd(totals.spent_usd)}")
     say(f"read it with: pl.read_parquet({f'{output}/**/*.parquet'!r})")
 
 

@@ -12,19 +12,20 @@ from pathlib import Path
 
 import polars as pl
 
-from jobs.dispatching import paid_replies, routed_part
+from jobs.dispatching import routed_part, spent_usd
+from jobs.embedding_cost import embedding_bill
 from jobs.night import SIDES, Night, package_version
 from jobs.rundir import PARQUET_LEVEL, move, storing, write_json
 from jobs.scoring import count_rejected
 from jobs.source import ROW, read_part
-from routing.account import Billing, cost, spent
+from routing.account import Billing, cost
 from routing.artifact import file_sha256
 from routing.errors import ConfigError, DataError
 from routing.ledger import LedgerReader
 from routing.prices import snapshot_sha256
 from routing.replies import answer
 from schemas.queries import PUBLISHED_COLUMNS, Routed
-from schemas.run import Manifest, Part, PublishedFile, Split, Totals
+from schemas.run import EmbeddingBill, Manifest, Part, PublishedFile, Split, Totals
 
 MANIFEST = "_manifest.json"
 _PACKAGES = ("polars", "pyarrow", "onnxruntime", "tokenizers", "openai", "genai-prices")
@@ -66,16 +67,25 @@ def check_output(night: Night) -> None:
             f"output.partition_by names {missing}, which the published table does not hold in its files; "
             f"its columns are {list(dict.fromkeys(columns))}"
         )
-    with storing(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        probe = output.parent / f".{output.name}.probe"
-        probe.touch()
-        probe.unlink()
+    check_writable(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         owner = published_run_id(output)
         if owner != night.plan.run_id:
             holder = f"the table of run {owner}" if owner else "files that nightroute did not publish"
             raise ConfigError(f"output.path {output} already holds {holder}; remove it, or choose another output.path")
+
+
+def check_writable(output: Path) -> None:
+    """Try to write beside an output, before any money is spent.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    with storing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        probe = output.parent / f".{output.name}.probe"
+        probe.touch()
+        probe.unlink()
 
 
 def published_run_id(output: Path) -> str | None:
@@ -153,7 +163,7 @@ def _publish_part(
         )
     _write_table(night, table, part, staged)
     _add(tally, costed)
-    tally.spent_usd += Decimal(spent(paid_replies(ledger, part), night.prices, billing)["cost_usd"].sum() or 0)
+    tally.spent_usd += spent_usd(night, ledger, part.number, billing)
 
 
 def _write_table(night: Night, table: pl.DataFrame, part: Part, staged: Path) -> None:
@@ -235,7 +245,7 @@ def _manifest(
     published = sum(file.rows for file in files)
     if published != split.n:
         raise DataError(f"{published} rows would be published, {split.n} were scored; nothing was published")
-    rejected = count_rejected(night)
+    rejected, embedding = count_rejected(night), embedding_bill(night)
     return Manifest(
         run_id=night.plan.run_id,
         revision=revision,
@@ -261,7 +271,8 @@ def _manifest(
             }
             for model, sums in tally.models.items()
         },
-        totals=_totals(tally, unknown_calls=ledger.unknown().height),
+        totals=_totals(tally, embedding, unknown_calls=ledger.unknown().height),
+        embedding=embedding,
         prices_sha256=snapshot_sha256(night.prices),
         input_files=night.plan.files,
         files=files,
@@ -269,7 +280,7 @@ def _manifest(
     )
 
 
-def _totals(tally: Tally, *, unknown_calls: int) -> Totals:
+def _totals(tally: Tally, embedding: EmbeddingBill | None, *, unknown_calls: int) -> Totals:
     comparable = tally.compared_rows > 0
     saved = tally.all_strong_usd - tally.compared_usd
     return Totals(
@@ -279,7 +290,7 @@ def _totals(tally: Tally, *, unknown_calls: int) -> Totals:
         saved_vs_strong_usd=saved if comparable else None,
         saved_share=float(saved / tally.all_strong_usd) if tally.all_strong_usd else None,
         unpriced_rows=tally.unpriced_rows,
-        spent_usd=tally.spent_usd,
+        spent_usd=tally.spent_usd + (Decimal(0) if embedding is None else embedding.cost_usd),
         unknown_calls=unknown_calls,
         input_tokens=tally.tokens["input_tokens"],
         cached_tokens=tally.tokens["cached_tokens"],

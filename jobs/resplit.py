@@ -6,7 +6,7 @@ from jobs import console
 from jobs.config import Job, SplitSection
 from jobs.night import open_night, save_job
 from jobs.publishing import check_output
-from jobs.run import RunOptions, Stopwatch, finish, open_router
+from jobs.run import RunOptions, Stopwatch, buy_embeddings, finish, open_router
 from jobs.rundir import RunDir, at_work, write_json
 from jobs.scoring import score_parts
 from jobs.splitting import cut
@@ -23,8 +23,9 @@ def resplit(job: Job, section: SplitSection, options: RunOptions) -> int:
     with at_work(RunDir(job.run_dir)):
         night = open_night(moved)
         check_output(night)
+        buy_embeddings(night, watch)
         with console.part_bar("score", len(night.plan.parts)) as on_part:
-            score_parts(night, lambda: open_router(night), on_part)
+            score_parts(night, lambda: open_router(night, job.config.router), on_part)
         watch.lap("score")
         split = cut(night, section)
         save_job(moved, night.run)

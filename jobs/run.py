@@ -1,16 +1,20 @@
 """`nightroute run` and `nightroute resume`: score, split, dispatch, publish; killed, it goes on."""
 
 import asyncio
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from jobs import console
-from jobs.config import Job
+from jobs.config import Job, Model, RouterSection
 from jobs.dispatching import dispatch_all
-from jobs.night import SIDES, Night, endpoint, open_night
+from jobs.embedding import Vectors, embed
+from jobs.embedding_cost import unscored
+from jobs.night import EMBEDDING, Night, TableRun, endpoint, open_night, place
 from jobs.publishing import check_output, publish
 from jobs.rundir import RunDir, at_work, read_json
 from jobs.scoring import score_parts
@@ -18,7 +22,7 @@ from jobs.splitting import find_split
 from routing.errors import NothingToDoError
 from routing.ledger import Ledger
 from routing.pricing import Unpriced, rate_card
-from routing.routers import OnnxRouter
+from routing.routers import EmbeddingRouter, OnnxRouter, Router
 from schemas.run import Manifest, Split
 
 
@@ -58,9 +62,9 @@ def run(job: Job, options: RunOptions) -> int:
     with at_work(RunDir(job.run_dir)):
         night = open_night(job)
         check_output(night)
-        for side in SIDES:
-            endpoint(night.model(side), side)  # a missing key is told before an hour of scoring
-        warn_unpriced(night)
+        for role, model in night.models.items():
+            endpoint(model, role)  # a missing key is told before an hour of scoring
+        warn_unpriced(night, night.models)
         if night.run.manifest.exists() and not options.retry_failed and job.output.exists():
             last = read_json(Manifest, night.run.manifest)
             if not last.rows["unsent"]:
@@ -75,9 +79,10 @@ def run(job: Job, options: RunOptions) -> int:
 
 
 def prepare(night: Night, watch: Stopwatch) -> Split:
-    """Score and split: everything that costs nothing."""
+    """Score and split: nothing of it costs anything, but the embeddings that a router may start at."""
+    buy_embeddings(night, watch)
     with console.part_bar("score", len(night.plan.parts)) as on_part:
-        score_parts(night, partial(open_router, night), on_part)
+        score_parts(night, partial(open_router, night, night.job.config.router), on_part)
     watch.lap("score")
     split = find_split(night)
     watch.lap("split")
@@ -86,6 +91,20 @@ def prepare(night: Night, watch: Stopwatch) -> Split:
             f"no query is left to answer: every row was rejected (see {night.run.rejected}) or none matched the date"
         )
     return split
+
+
+def buy_embeddings(night: Night, watch: Stopwatch) -> None:
+    """Buy what the router starts at, if it does not read tokens.
+
+    Raises:
+        NightrouteError: why it stopped early.
+    """
+    section = night.job.config.router.embedding
+    if section is not None:
+        # At most: repeated prompts are bought once.
+        requests = math.ceil(sum(part.rows for part in unscored(night)) / section.batch_size)
+        embed(night, lambda counters: console.dispatch_bar(counters, {EMBEDDING: requests}))
+        watch.lap("embed")
 
 
 def finish(night: Night, split: Split, options: RunOptions, watch: Stopwatch, started_at: datetime) -> int:
@@ -129,21 +148,21 @@ def finish(night: Night, split: Split, options: RunOptions, watch: Stopwatch, st
     return code
 
 
-def open_router(night: Night) -> OnnxRouter:
-    """Open the run's router."""
-    settings = night.job.config.router
-    return OnnxRouter(night.router, threads=settings.threads, token_budget=settings.token_budget)
+def open_router(table: TableRun, settings: RouterSection) -> Router:
+    """Open the run's router; one that starts at an embedding reads those that the run has bought."""
+    if table.router.card.embedding is not None:
+        return EmbeddingRouter(table.router, Vectors(table), threads=settings.threads)
+    return OnnxRouter(table.router, threads=settings.threads, token_budget=settings.token_budget)
 
 
-def warn_unpriced(night: Night) -> None:
+def warn_unpriced(table: TableRun, models: Mapping[str, Model]) -> None:
     """Say loudly, and early, that a model has no price."""
-    for side in SIDES:
-        model = night.model(side)
+    for role, model in models.items():
         rates = rate_card(
-            model.name, night.prices, at=night.plan.created_at, provider=model.provider, base_url=model.base_url
+            model.name, table.prices, at=table.plan.created_at, provider=model.provider, base_url=model.base_url
         )
         if isinstance(rates, Unpriced):
-            console.say(f"warning: models.{side}: {rates}")
+            console.say(f"warning: {place(role)}: {rates}")
 
 
 def exit_code(manifest: Manifest, max_failed_share: float) -> int:
@@ -172,6 +191,7 @@ def summary(job_name: str, night: Night, manifest: Manifest, code: int) -> dict[
         "all_weak_usd": totals["all_weak_usd"],
         "saved_share": totals["saved_share"],
         "spent_usd": totals["spent_usd"],
+        "embedding": None if manifest.embedding is None else manifest.embedding.model_dump(mode="json"),
         "unpriced_rows": totals["unpriced_rows"],
         "attempts": totals["attempts"],
         "errors": manifest.errors,

@@ -51,6 +51,16 @@ class RunDir:
         return self.root / "split.json"
 
     @property
+    def label_config(self) -> Path:
+        """The effective config of `nightroute label` with its judge templates; `resume` does not know it."""
+        return self.root / "label.json"
+
+    @property
+    def sample(self) -> Path:
+        """The queries that `nightroute label` drew."""
+        return self.root / "sample.parquet"
+
+    @property
     def repeated(self) -> Path:
         """Addresses of repeated ids; its presence means that every part is scored."""
         return self.root / "scores" / "repeated.parquet"
@@ -59,6 +69,11 @@ class RunDir:
     def ledger(self) -> Path:
         """The ledger's database."""
         return self.root / "ledger" / "ledger.sqlite"
+
+    @property
+    def embeddings(self) -> Path:
+        """The ledger of embedding requests, where the router needs them."""
+        return self.root / "ledger" / "embeddings.sqlite"
 
     @property
     def prices(self) -> Path:
@@ -87,6 +102,19 @@ class RunDir:
     def refused(self, part: int) -> Path:
         """Rejected rows of a part."""
         return self.root / "scores" / f"rejected-{part:05d}.parquet"
+
+    def forget(self) -> None:
+        """Remove all that a run wrote before it sent anything.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        with storing(self.root):
+            for file in (self.prices, self.sample, self.rejected):
+                file.unlink(missing_ok=True)
+            shutil.rmtree(self.root / "scores", ignore_errors=True)
+            self.plan.unlink(missing_ok=True)  # last: while it is there, whoever is killed here begins again
+        self.prepare()
 
     def prepare(self) -> None:
         """Create the folders.

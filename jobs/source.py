@@ -1,7 +1,7 @@
 """Where queries come from: find Parquet files, cut them into parts, read a part as QUERIES and carried columns."""
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from jobs.config import Input, Job
+from jobs.config import Input, TableConfig, TableJob
 from routing.artifact import file_sha256
 from routing.errors import ConfigError, DataError, InputMissingError, NothingToDoError, UsageError
 from schemas.queries import PUBLISHED_COLUMNS
@@ -52,8 +52,12 @@ class PartTable(NamedTuple):
     """`__row` and every column of the user's table that travels along, mapped ones under our names."""
 
 
-def discover(job: Job) -> Source:
+def discover(job: TableJob[TableConfig], *, written: Collection[str] = PUBLISHED_COLUMNS) -> Source:
     """Find the input files, check their schemas against the config and cut them into parts.
+
+    Args:
+        job: Whose input.
+        written: Columns that the job writes beside those of the table, which therefore must not have them.
 
     Raises:
         InputMissingError: nothing is there.
@@ -73,7 +77,7 @@ def discover(job: Job) -> Source:
         ]
         if not found:
             raise NothingToDoError(f"no partition of {job.path(config.path)} has {config.date_column}={job.date}")
-    _check_schemas(found, config)
+    _check_schemas(found, config, written)
     _check_date_column(found, job)
     files = [file for file, _ in found]
     if not sum(file.rows for file in files):
@@ -168,9 +172,9 @@ def _cut(files: Sequence[InputFile], part_rows: int) -> list[Part]:
 # -----------------------------------------------------------------------------------------------------------
 
 
-def _check_schemas(found: list[tuple[InputFile, pa.Schema]], config: Input) -> None:
+def _check_schemas(found: list[tuple[InputFile, pa.Schema]], config: Input, written: Collection[str]) -> None:
     first_file, first = found[0]
-    complaints = _complaints(first, first_file.partition, config)
+    complaints = _complaints(first, first_file.partition, config, written)
     if complaints:
         raise DataError(f"input {first_file.path} breaks the contract of queries:\n  " + "\n  ".join(complaints))
     for file, schema in found[1:]:
@@ -189,7 +193,7 @@ def _check_schemas(found: list[tuple[InputFile, pa.Schema]], config: Input) -> N
             )
 
 
-def _check_date_column(found: list[tuple[InputFile, pa.Schema]], job: Job) -> None:
+def _check_date_column(found: list[tuple[InputFile, pa.Schema]], job: TableJob[TableConfig]) -> None:
     """A column that the output folder's name replaces may hold nothing but the date."""
     if job.date is None or job.date_key is None or job.date_key not in found[0][1].names:
         return
@@ -203,7 +207,7 @@ def _check_date_column(found: list[tuple[InputFile, pa.Schema]], job: Job) -> No
         )
 
 
-def _complaints(schema: pa.Schema, hive: dict[str, str | None], config: Input) -> list[str]:
+def _complaints(schema: pa.Schema, hive: dict[str, str | None], config: Input, written: Collection[str]) -> list[str]:
     """Name every wrong column at once."""
     lines = []
     available = [*schema.names, *hive]
@@ -215,8 +219,8 @@ def _complaints(schema: pa.Schema, hive: dict[str, str | None], config: Input) -
     if config.date_column is not None and config.date_column not in available:
         lines.append(f"{config.date_column} (input.date_column): missing; columns are {available}")
     mapped = set(config.columns.values())
-    written = {*PUBLISHED_COLUMNS, *config.columns, ROW}
-    taken = [name for name in available if name in written and name not in {*mapped, *config.drop}]
+    reserved = {*written, *config.columns, ROW}
+    taken = [name for name in available if name in reserved and name not in {*mapped, *config.drop}]
     return lines + [
         f"{name}: nightroute writes a column of this name; rename yours, map it, or list it in input.drop"
         for name in taken

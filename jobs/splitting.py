@@ -7,6 +7,7 @@ from decimal import Decimal
 import polars as pl
 
 from jobs.config import SplitSection
+from jobs.embedding_cost import embedding_usd
 from jobs.night import SIDES, Night
 from jobs.rundir import read_json, write_json
 from jobs.scoring import read_scored
@@ -78,7 +79,7 @@ def cut(night: Night, section: SplitSection) -> Split:
     if section.strong_share is not None:
         return by_strong_share(table, section.strong_share)
     assert section.max_usd is not None
-    return by_budget(table, section.max_usd)
+    return by_budget(table, section.max_usd, spent_usd=embedding_usd(night))
 
 
 def forecast(night: Night, split: Split) -> Forecast:

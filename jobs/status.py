@@ -3,10 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from jobs import console
+from jobs.embedding_cost import read_bill
+from jobs.night import saved_job
 from jobs.rundir import RunDir, is_locked, read_json
+from routing.account import Billing
 from routing.ledger import LedgerReader
-from schemas.run import Manifest, Plan, Split
+from schemas.run import EmbeddingBill, Manifest, Plan, Split
 
 
 def status(run_dir: Path) -> int:
@@ -26,12 +31,17 @@ def status(run_dir: Path) -> int:
         "parts": len(plan.parts),
         "parts_scored": sum(run.scores(part.number).exists() for part in plan.parts),
     }
+    bill = _bill(run, plan)
+    if bill is not None:
+        record["embedding"] = bill.model_dump(mode="json")
     _add_dispatch(record, run)
     record["state"] = _state(record, run)
     lines = [
         f"run {plan.run_id} in {run.root}: {record['state']}{', a process is at work' if record['running'] else ''}"
     ]
     lines.append(f"scored {record['parts_scored']} of {record['parts']} parts")
+    if bill is not None:
+        lines.append(console.embedding_line(bill))
     if "queries" in record:
         lines.append(
             f"decided {record['decided']:,} of {record['queries']:,} queries, {record['failed']:,} of them failed"
@@ -68,9 +78,20 @@ def _add_dispatch(record: dict[str, Any], run: RunDir) -> None:
     }
 
 
+def _bill(run: RunDir, plan: Plan) -> EmbeddingBill | None:
+    model = plan.identity.embedding
+    if model is None:
+        return None
+    access = saved_job(run.root).config.router.embedding
+    provider = None if access is None else access.provider
+    return read_bill(run, pl.read_parquet(run.prices), Billing(model["name"], model["base_url"], provider, 0))
+
+
 def _state(record: dict[str, Any], run: RunDir) -> str:
     if run.manifest.exists():
         return "published"
     if "queries" in record:
         return "dispatched, not published" if record["decided"] >= record["queries"] else "dispatching"
-    return "scored" if run.split.exists() else "scoring"
+    if run.split.exists():
+        return "scored"
+    return "embedding" if record.get("embedding") and not record["parts_scored"] else "scoring"

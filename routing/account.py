@@ -13,7 +13,7 @@ from schemas.queries import Costed
 
 @dataclass(frozen=True, slots=True)
 class Billing:
-    """Who bills for one side of the pair."""
+    """Who bills for one model."""
 
     model: str
     base_url: str
@@ -54,10 +54,7 @@ def cost(answered: pl.DataFrame, prices: pl.DataFrame, billing: Mapping[str, Bil
         prices: PRICES.
         billing: `strong` and `weak` -> who bills.
     """
-    bills = usage(answered, billing)
-    observed = price(bills, prices, resolve_models(served_names(bills), prices))
-    unread = pl.col("error_code").eq_missing(pl.lit("malformed_response"))
-    billed = pl.col("finish_reason").is_not_null() | pl.col("input_tokens").is_not_null() | unread
+    bills, billed = usage(answered, billing), _billed()
     sides = {}
     for side, account in billing.items():
         length = pl.min_horizontal(pl.lit(account.mean_output_tokens, pl.Int64), "max_output_tokens")
@@ -70,21 +67,42 @@ def cost(answered: pl.DataFrame, prices: pl.DataFrame, billing: Mapping[str, Bil
             output_tokens="modelled_tokens",
         )
         sides[f"{side}_cost_usd"] = modelled["cost_usd"].cast(USD)
-    costed = answered.with_columns(
-        cost_usd=observed["cost_usd"].cast(USD),
-        price_id=observed["price_id"],
-        unpriced_reason=observed["unpriced_reason"],
-        **sides,
+    costed = (
+        observed(answered, prices, billing)
+        .with_columns(**sides)
+        .with_columns(
+            pl.when(billed & (pl.col("route") == side)).then("cost_usd").when(billed).then(name).alias(name)
+            for side, name in (("strong", "strong_cost_usd"), ("weak", "weak_cost_usd"))
+        )
+    )
+    return Costed.validate(costed.with_columns(saved_vs_strong_usd=pl.col("strong_cost_usd") - pl.col("cost_usd")))
+
+
+def observed(answered: pl.DataFrame, prices: pl.DataFrame, billing: Mapping[str, Billing]) -> pl.DataFrame:
+    """Add `cost_usd`, `price_id` and `unpriced_reason` to rows of `routing.replies.outcomes`, any mix of models.
+
+    A call without a billed reply cost 0; null money is unpriced.
+
+    Args:
+        answered: As `outcomes` gives them, with `model` as requested.
+        prices: PRICES.
+        billing: Role -> who bills.
+    """
+    bills, billed = usage(answered, billing), _billed()
+    costs = price(bills, prices, resolve_models(served_names(bills), prices))
+    return answered.with_columns(
+        cost_usd=costs["cost_usd"].cast(USD), price_id=costs["price_id"], unpriced_reason=costs["unpriced_reason"]
     ).with_columns(
         cost_usd=pl.when(billed).then("cost_usd").otherwise(pl.lit(0).cast(USD)),
         price_id=pl.when(billed).then("price_id"),
         unpriced_reason=pl.when(billed).then("unpriced_reason"),
-        **{
-            name: pl.when(billed & (pl.col("route") == side)).then("cost_usd").when(billed).then(name)
-            for side, name in (("strong", "strong_cost_usd"), ("weak", "weak_cost_usd"))
-        },
     )
-    return Costed.validate(costed.with_columns(saved_vs_strong_usd=pl.col("strong_cost_usd") - pl.col("cost_usd")))
+
+
+def _billed() -> pl.Expr:
+    """A reply that cannot be read is billed all the same."""
+    unread = pl.col("error_code").eq_missing(pl.lit("malformed_response"))
+    return pl.col("finish_reason").is_not_null() | pl.col("input_tokens").is_not_null() | unread
 
 
 def spent(paid: pl.DataFrame, prices: pl.DataFrame, billing: Mapping[str, Billing]) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from routing.ledger import Reply
 
@@ -22,17 +23,16 @@ class Verdict(Enum):
     """The account is out of money or quota."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One query for one model."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What dispatch knows of a call, whatever it asks for."""
 
     call_key: str
     part: int
     row: int
     query_id: str
+    """The query it is for; of a batch, the digests of its texts (`routing.embeddings`)."""
     model: str
-    messages: list[dict[str, str]]
-    max_output_tokens: int | None
     estimated_tokens: int
     """Input tokens plus the output that may come: what the TPM bucket reserves."""
     estimate_usd: str | None
@@ -41,13 +41,33 @@ class Call:
     """Attempts that earlier processes of this run made and did not see the end of."""
 
 
-Complete = Callable[[Call, str], Awaitable[Reply]]
-"""(call, client request id) -> Reply. Never raises for what the other side did: errors are replies too."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Request):
+    """One query for one model."""
+
+    messages: list[dict[str, str]]
+    max_output_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingCall(Request):
+    """Texts to embed in one request."""
+
+    texts: tuple[str, ...]
+
+
+Complete = Callable[[Any, str], Awaitable[Reply]]
+"""(request, client request id) -> Reply. Never raises for what the other side did: errors are replies too.
+
+Each client takes its own kind of `Request`, which is why the first argument is not typed closer."""
 
 QUOTA_CODES = frozenset({"insufficient_quota", "insufficient_balance", "billing_hard_limit_reached", "quota_exceeded"})
 CONTENT_FILTER_CODES = frozenset({"content_filter", "content_policy_violation"})
 
-_RETRY = frozenset({"timeout", "connection"})
+MALFORMED = "malformed_response"
+"""Error code of a reply with status 200 that holds no answer."""
+
+_RETRY = frozenset({"timeout", "connection", MALFORMED})
 
 
 def error_code(status: int, provider_code: str | None) -> str:

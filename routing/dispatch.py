@@ -14,7 +14,7 @@ from typing import NoReturn, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random
 
-from routing.calls import Call, Complete, Verdict, verdict
+from routing.calls import Complete, Request, Verdict, verdict
 from routing.errors import ConfigError, NightrouteError, TryLaterError
 from routing.guards import Breaker, Budget, DiskGuard
 from routing.ledger import WITHDRAWN, Ledger, Reply, Send
@@ -96,7 +96,7 @@ class Dispatcher:
     progress: Progress = field(default_factory=Progress)
     _cause: NightrouteError | None = None
 
-    async def run(self, calls: AsyncIterator[Call], *, workers: int, queue_size: int) -> None:
+    async def run(self, calls: AsyncIterator[Request], *, workers: int, queue_size: int) -> None:
         """Send every call, `workers` at a time; each ends up decided in the ledger.
 
         Workers outnumber permits, so that a call waiting out its backoff does not keep another from being sent.
@@ -104,7 +104,7 @@ class Dispatcher:
         Raises:
             NightrouteError: why the run has to stop early; calls not sent stay pending, what was paid for is stored.
         """
-        queue: asyncio.Queue[Call | None] = asyncio.Queue(queue_size)
+        queue: asyncio.Queue[Request | None] = asyncio.Queue(queue_size)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._feed(calls, queue, workers))
             for _ in range(workers):
@@ -112,7 +112,7 @@ class Dispatcher:
         if self._cause is not None:
             raise self._cause
 
-    async def _feed(self, calls: AsyncIterator[Call], queue: asyncio.Queue[Call | None], workers: int) -> None:
+    async def _feed(self, calls: AsyncIterator[Request], queue: asyncio.Queue[Request | None], workers: int) -> None:
         try:
             async for call in calls:
                 if self.stop.is_set():
@@ -124,14 +124,14 @@ class Dispatcher:
         for _ in range(workers):
             await queue.put(None)
 
-    async def _work(self, queue: asyncio.Queue[Call | None]) -> None:
+    async def _work(self, queue: asyncio.Queue[Request | None]) -> None:
         while (call := await queue.get()) is not None:
             if not self.stop.is_set():
                 # Not raised: a task group would cancel its other workers, and their calls in flight are paid for.
                 with contextlib.suppress(StoppedError):
                     await self._decide(call)
 
-    async def _decide(self, call: Call) -> None:
+    async def _decide(self, call: Request) -> None:
         """Repeat attempts of one call until it is decided."""
         tally = Tally(attempts=call.attempts_before)
         policy, jitter = self.policy, wait_random(0, self.policy.backoff_jitter_s)
@@ -162,7 +162,7 @@ class Dispatcher:
             return tally.refusals >= self.policy.max_refusals
         return True
 
-    async def _attempt(self, call: Call, tally: Tally) -> Reply | None:
+    async def _attempt(self, call: Request, tally: Tally) -> Reply | None:
         """Send once. Returns null when the run was stopped before the request left."""
         estimate = Decimal(call.estimate_usd or 0)
         if self.stop.is_set():
@@ -189,7 +189,7 @@ class Dispatcher:
         finally:
             self.budget.settle(estimate, cost)
 
-    async def _announce(self, call: Call, tally: Tally) -> tuple[int, Send]:
+    async def _announce(self, call: Request, tally: Tally) -> tuple[int, Send]:
         tally.attempts += 1
         self.progress.attempts += 1
         send = Send(
@@ -209,7 +209,7 @@ class Dispatcher:
         reply = Reply(None, WITHDRAWN, None, None, None, 0.0, self.wall_clock(), None)
         await self._guarded(self.ledger.replied(send_id, send, reply, ends=False, error_code=WITHDRAWN))
 
-    async def _book(self, call: Call, tally: Tally, permit: Permit, sent: tuple[int, Send], reply: Reply) -> Decimal:
+    async def _book(self, call: Request, tally: Tally, permit: Permit, sent: tuple[int, Send], reply: Reply) -> Decimal:
         """Store the reply, then tell the guards; stop the run where no further call can succeed."""
         decision = verdict(reply)
         tally.failures += decision is Verdict.RETRY
@@ -238,12 +238,12 @@ class Dispatcher:
         if ends:
             self.progress.answered += code is None
             self.progress.failed += code is not None
-        if code is not None:
-            return Decimal(0)
-        self.gate.succeeded(permit, used_tokens=used)
-        return self.usage.cost_usd(reply.body or "")
+        if code is None:
+            self.gate.succeeded(permit, used_tokens=used)
+        # What came with status 200 is billed, whatever it is worth.
+        return self.usage.cost_usd(reply.body or "") if code is None or reply.status == 200 else Decimal(0)
 
-    def _cause_to_stop(self, call: Call, reply: Reply, decision: Verdict) -> NightrouteError | None:
+    def _cause_to_stop(self, call: Request, reply: Reply, decision: Verdict) -> NightrouteError | None:
         """What a reply says about every other call, too: null when they may still succeed tonight."""
         if decision in (Verdict.STOP_CREDENTIALS, Verdict.STOP_QUOTA):
             return _refusal(call, reply, decision)
@@ -274,7 +274,7 @@ class Dispatcher:
         raise StoppedError
 
 
-def _refusal(call: Call, reply: Reply, decision: Verdict) -> NightrouteError:
+def _refusal(call: Request, reply: Reply, decision: Verdict) -> NightrouteError:
     said = f"{reply.error_code} (HTTP {reply.status}): {reply.error_message or 'no message'}"
     if decision is Verdict.STOP_QUOTA:
         return TryLaterError(f"model {call.model!r} answers {said}; top up the account, then resume the run")

@@ -1,6 +1,7 @@
 """The only module that imports openai: one request, one Reply. Retries are decided elsewhere (`max_retries=0`)."""
 
 import contextlib
+import dataclasses
 import math
 import re
 import time
@@ -12,7 +13,8 @@ import aiohttp
 import httpx2
 import openai
 
-from routing.calls import Call, Endpoint, error_code
+from routing.calls import MALFORMED, Call, EmbeddingCall, Endpoint, error_code
+from routing.embeddings import read_vectors
 from routing.ledger import Reply
 
 _SECRET = re.compile(r"(sk-|key-|Bearer\s+)[\w\-.*]{6,}", re.IGNORECASE)
@@ -20,8 +22,8 @@ _MESSAGE_LENGTH = 500
 _SHORTEST_KEY = 8
 
 
-class OpenAICompletions:
-    """Chat completions of one endpoint. An async context manager; call it like a `routing.calls.Complete`."""
+class _OpenAIClient:
+    """One endpoint. An async context manager."""
 
     def __init__(self, endpoint: Endpoint, *, wall_clock: Callable[[], float] = time.time) -> None:
         """Prepare a client; nothing is sent.
@@ -53,16 +55,14 @@ class OpenAICompletions:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def __call__(self, call: Call, request_id: str) -> Reply:
+    async def _post(self, path: str, body: dict[str, object], request_id: str) -> Reply:
         """Send one attempt; whatever happens on the wire comes back as a Reply."""
         started = time.monotonic()
         # A client id per attempt: providers log it, which settles disputes about calls whose reply never came.
         options: Any = {"headers": {"X-Client-Request-Id": request_id}}
         try:
-            response = await self._client.post(
-                "/chat/completions", cast_to=httpx2.Response, body=self._body(call), options=options
-            )
-            body = response.text
+            response = await self._client.post(path, cast_to=httpx2.Response, body=body, options=options)
+            text = response.text
         except openai.APIStatusError as error:
             return self._refused(error, started)
         except openai.APITimeoutError as error:
@@ -81,14 +81,8 @@ class OpenAICompletions:
             request_id=response.headers.get("x-request-id"),
             latency_s=time.monotonic() - started,
             replied_at=self._wall_clock(),
-            body=body,
+            body=text,
         )
-
-    def _body(self, call: Call) -> dict[str, object]:
-        body: dict[str, object] = {"model": call.model, "messages": call.messages, **self._endpoint.params}
-        if call.max_output_tokens is not None:
-            body[self._endpoint.max_output_tokens_param] = call.max_output_tokens
-        return body
 
     def _refused(self, error: openai.APIStatusError, started: float) -> Reply:
         said = error.code or error.type
@@ -119,6 +113,41 @@ class OpenAICompletions:
         # Half a surrogate pair, which JSON can spell, is no text that can be stored.
         secrets = (self._endpoint.api_key, *self._endpoint.secret_headers.values())
         return _redacted(text, secrets).encode("utf-8", "replace").decode()
+
+
+class OpenAICompletions(_OpenAIClient):
+    """Chat completions of one endpoint; call it like a `routing.calls.Complete`."""
+
+    async def __call__(self, call: Call, request_id: str) -> Reply:
+        """Send one attempt; whatever happens on the wire comes back as a Reply."""
+        body: dict[str, object] = {"model": call.model, "messages": call.messages, **self._endpoint.params}
+        if call.max_output_tokens is not None:
+            body[self._endpoint.max_output_tokens_param] = call.max_output_tokens
+        return await self._post("/chat/completions", body, request_id)
+
+
+class OpenAIEmbeddings(_OpenAIClient):
+    """Embeddings of one endpoint; call it like a `routing.calls.Complete` with an `EmbeddingCall`."""
+
+    def __init__(self, endpoint: Endpoint, *, dim: int) -> None:
+        """Prepare a client; nothing is sent.
+
+        Args:
+            endpoint: Model, address, key and parameters.
+            dim: Width that every vector has to have.
+        """
+        super().__init__(endpoint)
+        self._dim = dim
+
+    async def __call__(self, call: EmbeddingCall, request_id: str) -> Reply:
+        """Send one attempt; a reply without one vector for each text comes back with the error code `MALFORMED`."""
+        # Base64 is a quarter of the bytes of decimals, and exact.
+        body = {"model": call.model, "input": call.texts, "encoding_format": "base64", **self._endpoint.params}
+        reply = await self._post("/embeddings", body, request_id)
+        if reply.error_code is not None or read_vectors(reply.body or "", n=len(call.texts), dim=self._dim) is not None:
+            return reply
+        said = f"the reply was HTTP 200 but not {len(call.texts)} vectors of {self._dim} numbers"
+        return dataclasses.replace(reply, error_code=MALFORMED, error_message=said)
 
 
 def retry_after_s(headers: httpx2.Headers, *, now: float) -> float | None:

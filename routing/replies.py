@@ -67,7 +67,15 @@ def answer(routed: pl.DataFrame, replies: pl.DataFrame) -> pl.DataFrame:
         routed: Rows of one part.
         replies: `Ledger.replies` of that part.
     """
-    joined = routed.join(read_bodies(replies), on="call_key", how="left", maintain_order="left", validate="1:1")
+    return Answered.validate(outcomes(routed, replies))
+
+
+def outcomes(calls: pl.DataFrame, replies: pl.DataFrame) -> pl.DataFrame:
+    """Add to any calls (rows with `call_key` and `model`) the columns that ANSWERED has beyond ROUTED.
+
+    One row out for each row in, same order. The raw `body` stays beside them.
+    """
+    joined = calls.join(read_bodies(replies), on="call_key", how="left", maintain_order="left", validate="1:1")
     ended = pl.col("attempts").is_not_null()
     blank = pl.col("answer").fill_null("").str.strip_chars() == ""
     unread = pl.col("finish_reason").is_null() & pl.col("answer").is_null()
@@ -96,7 +104,7 @@ def answer(routed: pl.DataFrame, replies: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("truncated"))
         .otherwise(pl.lit("failed"))
     )
-    answered = joined.with_columns(error_code=error_code).with_columns(
+    return joined.with_columns(error_code=error_code).with_columns(
         status=status.cast(pl.Enum(list(STATUSES))),
         requested_model=pl.col("model"),
         attempts=pl.col("attempts").fill_null(0),
@@ -107,7 +115,6 @@ def answer(routed: pl.DataFrame, replies: pl.DataFrame) -> pl.DataFrame:
         cached_tokens=pl.when(pl.col("input_tokens").is_not_null()).then(pl.col("cached_tokens").fill_null(0)),
         reasoning_tokens=pl.when(pl.col("output_tokens").is_not_null()).then(pl.col("reasoning_tokens").fill_null(0)),
     )
-    return Answered.validate(answered)
 
 
 def _messages() -> pl.Expr:

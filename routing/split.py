@@ -70,12 +70,13 @@ def by_strong_share(scored: pl.DataFrame, share: float) -> Split:
     return at_rank(scored, int(exact.to_integral_value(ROUND_HALF_UP)), rule="strong_share", wanted=str(share))
 
 
-def by_budget(scored: pl.DataFrame, max_usd: Decimal) -> Split:
+def by_budget(scored: pl.DataFrame, max_usd: Decimal, *, spent_usd: Decimal = Decimal(0)) -> Split:
     """Split so that the expected cost is the largest that stays within `max_usd`: one strong query more would pass it.
 
     Args:
         scored: SCORED plus `strong_usd` and `weak_usd`, the expected cost of each query on either model.
         max_usd: The budget for the whole table.
+        spent_usd: What of it is gone already (embeddings).
 
     Raises:
         ConfigError: even all-weak costs more, or a model has no price.
@@ -87,14 +88,16 @@ def by_budget(scored: pl.DataFrame, max_usd: Decimal) -> Split:
             "add a [models.*.price] table with input_usd_per_mtok and output_usd_per_mtok, or split by strong_share"
         )
     all_weak = Decimal(scored["weak_usd"].sum() or 0)
-    if all_weak > max_usd:
+    if all_weak + spent_usd > max_usd:
+        spent = f" and the {spent_usd:.6f} spent on embeddings" if spent_usd else ""
         raise ConfigError(
-            f"max_usd = {max_usd} is less than the {all_weak:.6f} expected for sending every query to the weak model; "
+            f"max_usd = {max_usd} is less than the {all_weak:.6f} expected for sending every query to the weak model"
+            f"{spent}; "
             "raise it, lower expected_output_tokens if answers are shorter, or split the table over several nights"
         )
     # Exact decimal sums, in the order of the split; a prefix fits when its running total does.
     running = _ordered(scored).select((pl.col("strong_usd") - pl.col("weak_usd")).cum_sum().alias("extra_usd"))
-    fits = running.with_row_index("rank").filter(pl.col("extra_usd") <= max_usd - all_weak)["rank"].max()
+    fits = running.with_row_index("rank").filter(pl.col("extra_usd") <= max_usd - spent_usd - all_weak)["rank"].max()
     n_strong = 0 if fits is None else int(fits) + 1  # type: ignore[arg-type]  # max() is typed as any literal
     return at_rank(scored, n_strong, rule="max_usd", wanted=str(max_usd))
 

@@ -24,6 +24,28 @@ class Truncation(CardPart):
     """Tokens kept from the end: the question often stands after a long context."""
 
 
+class EmbeddingInput(CardPart):
+    """A router whose graph starts at an embedding that a provider computes, at a price per prompt token."""
+
+    provider: Literal["openai"]
+    """Whose protocol the embeddings endpoint speaks."""
+    model: str
+    dim: int = Field(ge=1)
+    max_tokens: int = Field(ge=1)
+    """Longer prompts are cut before they are sent."""
+
+
+class Quantization(CardPart):
+    """What int8 changed, on the parity prompts, against the same graph in fp32."""
+
+    scheme: str
+    max_error: float
+    """Largest |difference| in win rate."""
+    mean_error: float
+    flips: dict[str, float]
+    """Strong share (`0.2`, `0.5`, `0.8`) -> share of prompts that change sides when both graphs are cut there."""
+
+
 class TrainingData(CardPart):
     """One source of training rows."""
 
@@ -64,6 +86,12 @@ class RouterCard(CardPart):
     trained_pair: str
     """The pair of models, or the mixture of pairs, behind the labels: a win rate always means *this* gap."""
     truncation: Truncation
+    prefix_tokens: list[int] = []
+    """Token ids put before every prompt after it is cut: `[CLS]`, or the head of an instruction."""
+    suffix_tokens: list[int] = []
+    """Token ids put behind it."""
+    embedding: EmbeddingInput | None = None
+    """Set where the graph takes `embedding` instead of tokens."""
     lowercase_prompts: bool = False
     """True when the tokenizer folds case, so that `HELP` and `help` score alike."""
     files: dict[str, str]
@@ -73,12 +101,18 @@ class RouterCard(CardPart):
     score_quantiles: list[float]
     """101 quantiles (0 %, 1 %, ..., 100 %) of `win_rate` on held-out prompts: where alpha is likely to lie."""
     training: list[TrainingData]
+    dropped: dict[str, int] = {}
+    """Why rows of the sources were not trained on -> how many: `contaminated` (an evaluation prompt), `short`, ..."""
+    notes: dict[str, float] = {}
+    """Figures of the fit, e.g. `storage_max_error`: what float16 and thinning cost in win rate."""
     seed: int
     config_sha256: str
     """Digest of the training config file that built it."""
     parity_max_error: float
     """Largest |ONNX - training framework| in win rate over the parity prompts."""
+    parity_mean_error: float = 0.0
     parity_prompts: int
+    quantization: Quantization | None = None
     metrics: list[Metric]
     licence: str
     limits: list[str]

@@ -48,6 +48,8 @@ class Identity(Record):
     strong: dict[str, str]
     """Model name, base_url and parameters (JSON text) of the strong model."""
     weak: dict[str, str]
+    embedding: dict[str, str] | None = None
+    """The same of the embedding model; null for a router that reads tokens."""
 
 
 class Plan(Record):
@@ -97,7 +99,7 @@ class Totals(Record):
     unpriced_rows: int
     """Rows with an answer but without a price; their cost is in no sum."""
     spent_usd: Decimal
-    """Everything the ledger booked for this run, answers of earlier splits included."""
+    """Everything booked for this run, answers of earlier splits and embeddings included."""
     unknown_calls: int
     """Calls in flight when a run was killed: sent, outcome unknown, possibly billed by the provider."""
     input_tokens: int
@@ -105,6 +107,22 @@ class Totals(Record):
     output_tokens: int
     reasoning_tokens: int
     attempts: int
+
+
+class EmbeddingBill(Record):
+    """What a run paid for the embeddings of its prompts: no part of any query's cost."""
+
+    model: str
+    prompts: int
+    """Distinct prompts that have their vector."""
+    requests: int
+    """Replies that were billed, repeated ones included."""
+    input_tokens: int
+    cost_usd: Decimal
+    """Sum over priced requests."""
+    unpriced_requests: int
+    unknown_calls: int
+    """Requests in flight when a run was killed: possibly billed by the provider."""
 
 
 class PublishedFile(Record):
@@ -136,6 +154,8 @@ class Manifest(Record):
     models: dict[str, dict[str, str | int | float | None]]
     """Per model: rows, tokens, mean output tokens, cost."""
     totals: Totals
+    embedding: EmbeddingBill | None = None
+    """Null for a router that reads tokens."""
     prices_sha256: str
     input_files: list[InputFile]
     files: list[PublishedFile]

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from routing.calls import Call, error_code
 from routing.ledger import Reply, Send
 from routing.routers import WinRates
+from routing.sandbox.config import DEFAULT_TOKENIZER
 from routing.score import stable_hash
 from routing.split import by_alpha, route
-from schemas.artifact import RouterCard, Truncation
+from schemas.artifact import EmbeddingInput, RouterCard, Truncation
 from schemas.queries import Queries
 
 NOON = 1_790_000_000.0
@@ -270,6 +272,16 @@ def save_adding_router(folder: Path, *, head: int = 3, tail: int = 2, inputs: Se
     return folder
 
 
+def save_embedding_router(folder: Path, *, dim: int = 16, max_tokens: int = 8_191) -> Path:
+    """Write an artifact with the shipped tokenizer whose win rate is sigmoid(4 x the first number of an embedding)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(DEFAULT_TOKENIZER, folder / "tokenizer.json")
+    (folder / "model.onnx").write_bytes(_first_number_graph(dim))
+    embedding = EmbeddingInput(provider="openai", model="text-embedding-3-small", dim=dim, max_tokens=max_tokens)
+    write_card(folder, name="first-number", kind="mf", embedding=embedding)
+    return folder
+
+
 def write_card(folder: Path, **fields: Any) -> None:
     """Write `router.json` with the digests of what lies in the folder now."""
     names = ("model.onnx", "tokenizer.json")
@@ -307,6 +319,17 @@ def _adding_graph(inputs: Sequence[str]) -> bytes:
     graph += _field(5, axis) + _field(5, thousand)
     graph += b"".join(_field(11, _tensor(name, 7, ("rows", "tokens"))) for name in inputs)
     graph += _field(12, _tensor("win_rate", 1, ("rows",)))
+    return _varint(1, 8) + _field(7, graph) + _field(8, _varint(2, 18))
+
+
+def _first_number_graph(dim: int) -> bytes:
+    """ONNX bytes of `win_rate = sigmoid(embedding @ weights)` with weights (4, 0, 0, ...)."""
+    weights = np.zeros(dim, "<f4")
+    weights[0] = 4.0
+    weight = _varint(1, dim) + _varint(2, 1) + _field(8, b"weights") + _field(9, weights.tobytes())
+    nodes = (_node("MatMul", ["embedding", "weights"], ["logit"]), _node("Sigmoid", ["logit"], ["win_rate"]))
+    graph = b"".join(_field(1, node) for node in nodes) + _field(2, b"first") + _field(5, weight)
+    graph += _field(11, _tensor("embedding", 1, ("rows", "dim"))) + _field(12, _tensor("win_rate", 1, ("rows",)))
     return _varint(1, 8) + _field(7, graph) + _field(8, _varint(2, 18))
 
 

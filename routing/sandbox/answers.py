@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol, Self
@@ -9,7 +10,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from routing.sandbox.config import ModelSpec
+from routing.sandbox.config import ModelSpec, ScriptedReply
 from routing.sandbox.pseudotext import PseudoWriter
 from routing.sandbox.replay import Replay
 from routing.sandbox.tokens import TokenCounter
@@ -101,14 +102,22 @@ class EmbeddingAnswer:
 class Answerer:
     """Answers requests; equal (seed, model, messages, max_tokens) give equal answers, in whatever order they come."""
 
-    def __init__(self, counter: TokenCounter, *, seed: int, replay: Replay | None = None) -> None:
+    def __init__(
+        self,
+        counter: TokenCounter,
+        *,
+        seed: int,
+        replay: Replay | None = None,
+        scripted: Sequence[ScriptedReply] = (),
+    ) -> None:
         self._counter = counter
+        self._scripted = scripted
         self._writer = PseudoWriter(counter)
         self._seed = seed
         self._replay = replay
 
     def chat(self, request: ChatRequest, spec: ModelSpec) -> ChatAnswer:
-        """Return the recorded answer, or the made-up one where nothing is replayed.
+        """Return the scripted answer, else the recorded one, else a made-up one where nothing is replayed.
 
         Raises:
             ApiError: 400 `replay_miss` for a pair that was not recorded.
@@ -119,8 +128,11 @@ class Answerer:
             # The limit holds for hidden and visible tokens together: long reasoning can leave no room for a text.
             reasoning = min(reasoning, request.max_tokens)
             max_visible = request.max_tokens - reasoning
-        if self._replay is not None:
-            content, visible, is_cut = self._recorded(self._replay, request, max_visible)
+        scripted = next((one.reply for one in self._scripted if one.holds(request.model, request.query)), None)
+        if scripted is not None:
+            content, visible, is_cut = self._cut(scripted, max_visible)
+        elif self._replay is not None:
+            content, visible, is_cut = self._cut(self._recorded(self._replay, request), max_visible)
         else:
             digest = hashlib.sha256(f"{self._seed}\0{request.model}\0".encode() + request.fingerprint).digest()
             content, visible, is_cut = self._writer.write(
@@ -138,11 +150,14 @@ class Answerer:
         vectors = np.stack([hashed_embedding(one, dimensions, seed=self._seed) for one in ids])
         return EmbeddingAnswer(vectors, request.as_base64, Usage(sum(map(len, ids))))
 
-    def _recorded(self, replay: Replay, request: ChatRequest, max_visible: int | None) -> tuple[str, int, bool]:
+    def _recorded(self, replay: Replay, request: ChatRequest) -> str:
         response = replay.response(request.model, request.query)
         if response is None:
             message = f"No answer of model '{request.model}' to this prompt is recorded; add it to the replay table."
             raise ApiError(400, message, param="messages", code="replay_miss")
+        return response
+
+    def _cut(self, response: str, max_visible: int | None) -> tuple[str, int, bool]:
         tokens = self._counter.count(response)
         if max_visible is None or tokens <= max_visible:
             return response, tokens, False

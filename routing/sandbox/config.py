@@ -1,5 +1,6 @@
 """What a sandbox is made of: its models, its faults, its recorded answers and its journal."""
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -111,6 +112,30 @@ class ReplayConfig(_Part):
     response_column: str = "response"
 
 
+class ScriptedReply(_Part):
+    """A reply by pattern: a fake judge, say, that prefers the answer it sees first."""
+
+    pattern: str
+    """Python regular expression, searched in the last user message."""
+    reply: str
+    """The answer, word for word; its tokens are counted like any other's."""
+    model: str | None = None
+    """Holds for this model only."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern_compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"pattern {pattern!r} is no regular expression: {error}; mend it") from error
+        return pattern
+
+    def holds(self, model: str, query: str) -> bool:
+        """Whether this is the reply of `model` to `query`."""
+        return self.model in (None, model) and re.search(self.pattern, query) is not None
+
+
 class SandboxConfig(_Part):
     """The whole sandbox. Every field has a default: an empty config is a server that answers any model name."""
 
@@ -128,6 +153,8 @@ class SandboxConfig(_Part):
     faults: FaultConfig = FaultConfig()
     replay: ReplayConfig | None = None
     """Recorded answers in place of made-up ones; a plain path is short for `{path = ...}`."""
+    scripted: tuple[ScriptedReply, ...] = ()
+    """Replies by pattern; the first that holds goes before recorded and made-up answers."""
     journal: Path | None = None
     """JSONL file that gets two lines a request; the word `none`, or no key, keeps no journal."""
     seed: int = 0

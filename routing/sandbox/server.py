@@ -81,7 +81,7 @@ class Sandbox:
     ) -> None:
         self._config = config
         self._counter = counter
-        self._answerer = Answerer(counter, seed=config.seed, replay=replay)
+        self._answerer = Answerer(counter, seed=config.seed, replay=replay, scripted=config.scripted)
         self._faults = FaultPlan(config.faults, config.seed)
         self._journal = journal
         self._clock = clock

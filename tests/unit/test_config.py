@@ -18,6 +18,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "Top level": JobConfig,
     "`[input]`": config.Input,
     "`[router]`": config.RouterSection,
+    "`[router.embedding]`": config.EmbeddingSection,
     "`[split]`": config.SplitSection,
     "`[models.strong]`, `[models.weak]`": config.Model,
     "`[dispatch]`": config.Dispatch,

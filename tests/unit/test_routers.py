@@ -22,6 +22,14 @@ def test_the_graph_sees_head_and_tail_and_the_length_is_of_the_whole(adding: Onn
     assert_array_equal(rates.tokens, [2, 8, 0, 2])
 
 
+def test_the_frame_of_the_card_stands_around_the_cut_prompt(tmp_path: Path) -> None:
+    folder = save_adding_router(tmp_path / "router")
+    write_card(folder, prefix_tokens=[100, 10], suffix_tokens=[200])
+    framed = OnnxRouter(load(folder)).win_rates(["1 2", "1 2 3 4 5 6 7 8", ""])
+    assert_allclose(framed.win_rate, [(310 + total) / 1000 for total in (3, 1 + 2 + 3 + 7 + 8, 0)], rtol=1e-6)
+    assert_array_equal(framed.tokens, [2, 8, 0])  # of the bare text
+
+
 def test_limits_written_into_the_tokenizer_file_are_switched_off(adding: OnnxRouter) -> None:
     # The file asks for truncation to 2 tokens and padding to 4.
     assert_array_equal(adding.count_tokens(["7 7 7 7 7 7", "7"]), [6, 1])

@@ -3,10 +3,12 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from routing.sandbox.answers import Answerer, ChatAnswer, cost_usd, hashed_embedding
-from routing.sandbox.config import ModelSpec
+from routing.sandbox.config import ModelSpec, ReplayConfig, ScriptedReply
+from routing.sandbox.replay import Replay
 from routing.sandbox.tokens import TokenCounter
 from routing.sandbox.wire import Usage, read_chat
 from tests.unit.sandbox.support import QUESTION_TOKENS, ask
@@ -107,3 +109,49 @@ def test_unrelated_embeddings_are_unbiased() -> None:
 
 def test_a_text_without_tokens_has_an_embedding() -> None:
     assert hashed_embedding([], 4, seed=0).tolist() == [1, 0, 0, 0]
+
+
+# ---- scripted replies -----------------------------------------------------------------------------------------------
+
+SCRIPT = (
+    ScriptedReply(pattern=r"(?s)red.*blue", reply="The first. [[A]]", model="judge"),
+    ScriptedReply(pattern="blue", reply="The second."),
+)
+
+
+def scripted(counter: TokenCounter, model: str, text: str, **fields: object) -> ChatAnswer:
+    messages = [{"role": "user", "content": text}]
+    request = read_chat(json.dumps({"model": model, "messages": messages, **fields}).encode())
+    return Answerer(counter, seed=0, scripted=SCRIPT).chat(request, ModelSpec(name=model))
+
+
+def test_the_first_pattern_that_holds_is_answered(counter: TokenCounter) -> None:
+    assert scripted(counter, "judge", "red\nand blue").content == "The first. [[A]]"
+    assert scripted(counter, "other", "red\nand blue").content == "The second."
+    assert scripted(counter, "judge", "blue, then red").content == "The second."
+    assert scripted(counter, "judge", "green").content == answer_of(counter, "judge", "green")
+
+
+def answer_of(counter: TokenCounter, model: str, text: str) -> str:
+    """What is made up without a script."""
+    request = read_chat(json.dumps({"model": model, "messages": [{"role": "user", "content": text}]}).encode())
+    return Answerer(counter, seed=0).chat(request, ModelSpec(name=model)).content
+
+
+def test_a_scripted_reply_is_counted_and_cut_like_any_other(counter: TokenCounter) -> None:
+    whole = scripted(counter, "m", "blue")
+    assert (whole.finish_reason, whole.usage.completion_tokens) == ("stop", counter.count("The second."))
+    cut = scripted(counter, "m", "blue", max_tokens=2)
+    assert (cut.content, cut.finish_reason, cut.usage.completion_tokens) == ("The second", "length", 2)
+
+
+def test_a_script_goes_before_recorded_answers(counter: TokenCounter, tmp_path: Path) -> None:
+    path = tmp_path / "answers.parquet"
+    pl.DataFrame({"prompt": ["blue", "green"], "model": ["m", "m"], "response": ["x", "y"]}).write_parquet(path)
+    answerer = Answerer(counter, seed=0, replay=Replay(ReplayConfig(path=path)), scripted=SCRIPT)
+    texts = []
+    for prompt in ("blue", "green"):
+        messages = [{"role": "user", "content": prompt}]
+        request = read_chat(json.dumps({"model": "m", "messages": messages}).encode())
+        texts.append(answerer.chat(request, ModelSpec(name="m")).content)
+    assert texts == ["The second.", "y"]

@@ -37,6 +37,7 @@ def test_prices_from_toml_floats_are_exact() -> None:
     ("fields", "message"),
     [
         ({"prot": 1}, "Extra inputs"),
+        ({"scripted": [{"pattern": "(", "reply": "x"}]}, "is no regular expression"),
         ({"faults": {"rate_500": 0.7, "rate_drop": 0.4}}, "add up to 1.1"),
         ({"faults": {"rate_500": 1.2}}, "less than or equal to 1"),
         ({"faults": {"retry_after_s": [3, 1]}}, "swap them"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from routing.sandbox.config import FaultConfig, ModelSpec, ReplayConfig, SandboxConfig
+from routing.sandbox.config import FaultConfig, ModelSpec, ReplayConfig, SandboxConfig, ScriptedReply
 from routing.sandbox.journal import Finished, Received
 
 PAGE = (Path(__file__).parents[3] / "docs" / "sandbox.md").read_text()
@@ -25,6 +25,7 @@ def test_every_key_is_documented() -> None:
     assert set(EVERY_KEY["models"][0]) == keys(ModelSpec)
     assert set(EVERY_KEY["faults"]) == keys(FaultConfig)
     assert set(EVERY_KEY["replay"]) == keys(ReplayConfig)
+    assert set(EVERY_KEY["scripted"][0]) == keys(ScriptedReply)
 
 
 def test_documented_defaults_are_the_defaults() -> None:
@@ -41,7 +42,7 @@ def test_documented_defaults_are_the_defaults() -> None:
         "tpm",
     }
     assert config.models[0].model_dump(exclude=stated) == ModelSpec(name="strong").model_dump(exclude=stated)
-    unset = {"replay", "models", "tokenizer"}
+    unset = {"replay", "scripted", "models", "tokenizer"}
     assert config.model_dump(exclude=unset) == SandboxConfig().model_dump(exclude=unset)
 
 
