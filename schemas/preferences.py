@@ -36,3 +36,16 @@ class Correctness(dy.Schema):
     source = dy.String(nullable=False)
     weight = dy.Float64(nullable=False, min=0.0)
     """Share of this row in the loss."""
+
+
+class Labels(dy.Schema):
+    """One row is what is known of one prompt: how the strong class of models fares against the weak one."""
+
+    prompt = dy.String(nullable=False, min_length=1)
+    target = dy.Float64(nullable=False, min=0.0, max=1.0)
+    """Weighted mean over the prompt's battles: 1 where the strong side won, 0 where the weak one did, 1/2 for a tie."""
+    tie = dy.Float64(nullable=False, min=0.0, max=1.0)
+    """Weighted share of ties, so that wins are `target - tie / 2`."""
+    weight = dy.Float64(nullable=False, min=0.0)
+    """Share of this row in the loss: the sum over its battles."""
+    source = dy.String(nullable=False)

@@ -76,7 +76,8 @@ class Encoder:
             batch_size: Prompts a forward pass; they are sorted by length first, so padding is rare.
         """
         encodings = self.tokenizer.encode_batch_fast(list(texts))
-        ids = [encoding.ids[: max_tokens - 1] + encoding.ids[-1:] for encoding in encodings]
+        whole = [encoding.ids for encoding in encodings]
+        ids = [row if len(row) <= max_tokens else row[: max_tokens - 1] + row[-1:] for row in whole]
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         out = np.empty((len(ids), self._table("word_embeddings").shape[1]), dtype=np.float32)
         for start in range(0, len(order), batch_size):

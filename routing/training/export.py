@@ -1,7 +1,7 @@
 """Writes a router artifact: graph, tokenizer, card. Nothing appears before the graph agrees with torch."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,6 @@ from schemas.artifact import RouterCard
 PARITY_TOLERANCE = 1e-4
 MIN_PARITY_PROMPTS = 1_000
 
-_TOKEN_BUDGET = 65_536
-
 
 @dataclass(frozen=True, slots=True)
 class Parity:
@@ -28,13 +26,16 @@ class Parity:
 
     max_error: float
     """Largest |difference| in win rate."""
+    mean_error: float
     prompts: int
 
 
 class Graph:
     """An exported graph in onnxruntime, run as the nightly job runs it."""
 
-    def __init__(self, model: onnx.ModelProto, *, threads: int) -> None:
+    def __init__(self, model: onnx.ModelProto, *, threads: int, token_budget: int = 65_536) -> None:
+        self.model = model
+        self._token_budget = token_budget
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -43,10 +44,33 @@ class Graph:
         """Return the win rate of each tokenized prompt, shape (len(rows),), in order."""
         lengths = np.array([len(row) for row in rows], np.int64)
         out = np.empty(len(rows), np.float64)
-        for index, width in token_batches(lengths, budget=_TOKEN_BUDGET):
+        for index, width in token_batches(lengths, budget=self._token_budget):
             ids, mask = pad([rows[row] for row in index], width)
             out[index] = self._session.run(["win_rate"], {"input_ids": ids, "attention_mask": mask})[0]
         return out
+
+
+def check_enough(prompts: int) -> None:
+    """Refuse to check an export on few prompts; called before a fit that takes hours, too.
+
+    Raises:
+        DataError: fewer than `MIN_PARITY_PROMPTS`.
+    """
+    if prompts < MIN_PARITY_PROMPTS:
+        raise DataError(
+            f"the export is checked on at least {MIN_PARITY_PROMPTS} real prompts, got {prompts}; use more data, "
+            "a larger split.held_out_share or larger evaluation sets"
+        )
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse to write over what is no router artifact; called before a fit that takes hours, too.
+
+    Raises:
+        ArtifactError: `folder` exists and is no router artifact.
+    """
+    if folder.exists() and not (folder / CARD).is_file():
+        raise ArtifactError(f"{folder} exists and holds no {CARD}; it is not replaced: name another output folder")
 
 
 def check_parity(graph: Graph, rows: Tokens, expected: NDArray[np.float64]) -> Parity:
@@ -61,22 +85,24 @@ def check_parity(graph: Graph, rows: Tokens, expected: NDArray[np.float64]) -> P
         DataError: too few prompts.
         ArtifactError: a win rate differs by more than `PARITY_TOLERANCE`.
     """
-    if len(rows) < MIN_PARITY_PROMPTS:
-        raise DataError(
-            f"the export is checked on at least {MIN_PARITY_PROMPTS} held-out prompts, got {len(rows)}; "
-            "use more data or a larger split.held_out_share"
-        )
-    error = float(np.abs(graph.win_rates(rows) - expected).max())
+    check_enough(len(rows))
+    errors = np.abs(graph.win_rates(rows) - expected)
+    error = float(errors.max())
     if not error <= PARITY_TOLERANCE:
         raise ArtifactError(
             f"the exported graph differs from the training framework by {error:.2e} in win rate, at most "
             f"{PARITY_TOLERANCE:.0e} is allowed; nothing was written: this is a bug of the export, report it"
         )
-    return Parity(max_error=error, prompts=len(rows))
+    return Parity(max_error=error, mean_error=float(errors.mean()), prompts=len(rows))
 
 
 def write_artifact(
-    folder: Path, model: onnx.ModelProto, tokenizer: Tokenizer, card: Callable[[dict[str, str]], RouterCard]
+    folder: Path,
+    model: onnx.ModelProto,
+    tokenizer: Tokenizer,
+    card: Callable[[dict[str, str]], RouterCard],
+    *,
+    extras: Mapping[str, bytes] | None = None,
 ) -> RouterCard:
     """Write an artifact folder in one step: a reader sees the old one or the new one.
 
@@ -85,12 +111,12 @@ def write_artifact(
         model: The checked graph.
         tokenizer: Saved without truncation and padding.
         card: Makes the card from the digests of the files.
+        extras: File name -> content of what lies beside them, such as the picture of the loss.
 
     Raises:
         ArtifactError: `folder` exists and is no router artifact, so it is not replaced.
     """
-    if folder.exists() and not (folder / CARD).is_file():
-        raise ArtifactError(f"{folder} exists and holds no {CARD}; it is not replaced: name another output folder")
+    check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".artifact-", dir=folder.parent) as scratch:
         staged = Path(scratch) / "new"
@@ -100,7 +126,9 @@ def write_artifact(
         bare.no_truncation()
         bare.no_padding()
         bare.save(str(staged / TOKENIZER))
-        written = card({name: file_sha256(staged / name) for name in (GRAPH, TOKENIZER)})
+        for name, content in (extras or {}).items():
+            (staged / name).write_bytes(content)
+        written = card({path.name: file_sha256(path) for path in sorted(staged.iterdir())})
         (staged / CARD).write_text(written.model_dump_json(indent=2) + "\n", "utf-8")
         if folder.exists():
             folder.rename(Path(scratch) / "old")

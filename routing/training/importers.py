@@ -18,6 +18,7 @@ LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "arena_55k": ("prompt", "model_a", "model_b", "winner_model_a", "winner_model_b", "winner_tie"),
     "battles": ("prompt", "model_a", "model_b", "winner"),
     "correctness": ("prompt", "model", "score"),
+    "golden": ("prompt", "strong_score", "weak_score"),
 }
 """Columns that each layout is known by and read from; others, such as the responses, are ignored."""
 
@@ -212,6 +213,43 @@ def golden_battles(
     )
     battles, n_short = _long_enough(rows, min_prompt_chars)
     return Imported(battles, rejected, n_short)
+
+
+def golden_scores(
+    raw: pl.DataFrame, *, model_a: str, model_b: str, source: str, min_prompt_chars: int = MIN_PROMPT_CHARS
+) -> Imported:
+    """Golden rows, the scores of both models side by side -> one battle per row; equal scores are a tie.
+
+    Args:
+        raw: prompt, strong_score, weak_score (numbers, higher is better); a column `benchmark` names the source.
+        model_a: name of the strong model in the battles.
+        model_b: name of the weak one.
+        source: name of the data set in the battles.
+        min_prompt_chars: shorter prompts are left out; white space at the ends does not count.
+
+    Raises:
+        DataError: a column is missing, `prompt` holds no text or a score no numbers.
+    """
+    _require(raw, "golden")
+    for column in LAYOUTS["golden"][1:]:
+        if not (raw.schema[column].is_numeric() or raw.schema[column] == pl.Boolean):
+            raise DataError(f"golden: {column} must be a number, got {raw.schema[column]}; convert the column")
+    strong, weak = (pl.col(name).cast(pl.Float64).fill_nan(None) for name in LAYOUTS["golden"][1:])
+    problem = pl.coalesce(
+        _where(pl.col("prompt").is_null(), "prompt is missing"),
+        _where(strong.is_null() | weak.is_null(), "strong_score or weak_score is missing"),
+    )
+    winner = pl.coalesce(_where(strong > weak, "model_a"), _where(strong < weak, "model_b"), pl.lit("tie"))
+    name = pl.col("benchmark").cast(pl.String) if "benchmark" in raw.columns else pl.lit(None, pl.String)
+    rows = raw.select(
+        *_verdict(problem),
+        "prompt",
+        model_a=pl.lit(model_a),
+        model_b=pl.lit(model_b),
+        winner=winner,
+        source=name.fill_null(source),
+    )
+    return _sorted_out(rows, min_prompt_chars)
 
 
 def _flagged(

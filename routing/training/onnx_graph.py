@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 18
-_IR_VERSION = 9
-"""The format that came with opset 18's generation of runtimes; newer ones read it as well."""
+IR_VERSION = 9
+"""The format that came with opset 18's generation of runtimes; newer ones read it as well. Graphs that are
+composed must share it."""
 
 Input = tuple[str, int, list[str | int]]
 """Name, element type (`TensorProto.INT64`, ...) and shape of a graph input; a name in the shape is a dynamic axis."""
@@ -35,7 +36,7 @@ def router_model(
         initializer=[numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()],
     )
     model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION, producer_name="nightroute"
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="nightroute"
     )
     onnx.checker.check_model(model, full_check=True)
     return model

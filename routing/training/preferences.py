@@ -26,7 +26,7 @@ HUMAN_WEIGHT = 3.0
 EVALUATION_SETS = ("mt_bench", "gsm8k_test", "mmlu_test")
 """Suffixes of the overlap columns `exact_*` and `sim_*`."""
 
-_OVERLAP_COLUMNS = tuple(f"{kind}_{name}" for kind in ("exact", "sim") for name in EVALUATION_SETS)
+OVERLAP_COLUMNS = tuple(f"{kind}_{name}" for kind in ("exact", "sim") for name in EVALUATION_SETS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Exclusions:
         kept = pl.lit(value=True)
         for column, names in (("source", self.sources), ("benchmark", self.benchmarks)):
             if column in columns and names:
-                kept &= ~pl.col(column).cast(pl.String).is_in(names)
+                kept &= ~pl.col(column).cast(pl.String).is_in(names).fill_null(value=False)
         if "task" in columns and self.task_pattern is not None:
             kept &= ~pl.col("task").cast(pl.String).str.contains(self.task_pattern).fill_null(value=False)
         return kept
@@ -57,7 +57,7 @@ def battles(raw: pl.DataFrame, exclusions: Exclusions) -> dy.DataFrame[Battles]:
     Raises:
         DataError: a column is missing, a winner is unknown, or no row is left.
     """
-    _require(raw, "battles", ("prompt", "model_a", "model_b", "winner", "label_kind", "source", *_OVERLAP_COLUMNS))
+    _require(raw, "battles", ("prompt", "model_a", "model_b", "winner", "label_kind", "source", *OVERLAP_COLUMNS))
     unknown = raw.filter(~pl.col("winner").is_in(WINNERS) | pl.col("winner").is_null())["winner"].unique().sort()
     if len(unknown):
         raise DataError(f"battles: winner must be one of {list(WINNERS)}, got {unknown.to_list()}; map it, or drop it")
@@ -82,7 +82,7 @@ def correctness(raw: pl.DataFrame, exclusions: Exclusions) -> dy.DataFrame[Corre
     Raises:
         DataError: a column is missing, or no row is left.
     """
-    _require(raw, "correctness", ("prompt", "model", "score", "benchmark", "source", *_OVERLAP_COLUMNS))
+    _require(raw, "correctness", ("prompt", "model", "score", "benchmark", "source", *OVERLAP_COLUMNS))
     kept = raw.filter(_clean(), exclusions.keep(raw.columns), pl.col("score").is_not_null())
     keys = ("prompt", "model", "benchmark", "source")
     rows = (
@@ -102,7 +102,7 @@ def golden(raw: pl.DataFrame, exclusions: Exclusions) -> dy.DataFrame[Golden]:
     Raises:
         DataError: a column is missing, or no row is left.
     """
-    _require(raw, "golden", ("prompt", "strong_score", "weak_score", "benchmark", *_OVERLAP_COLUMNS))
+    _require(raw, "golden", ("prompt", "strong_score", "weak_score", "benchmark", *OVERLAP_COLUMNS))
     kept = raw.filter(_clean(), exclusions.keep(raw.columns))
     rows = (
         kept.select("prompt", "strong_score", "weak_score", source=pl.col("benchmark").cast(pl.String))
@@ -166,6 +166,16 @@ def held_out(prompts: pl.Series, *, share: float, seed: int) -> pl.Series:
         )
     chosen = np.random.default_rng(seed).choice(len(distinct), size=n, replace=False)
     return distinct.gather(np.sort(chosen))
+
+
+def without_overlap(raw: pl.DataFrame) -> pl.DataFrame:
+    """Drop the rows that the table's own overlap columns call evaluation prompts; a column it lacks drops nothing."""
+    exact = [
+        pl.col(f"exact_{name}").fill_null(value=False) for name in EVALUATION_SETS if f"exact_{name}" in raw.columns
+    ]
+    near = [pl.col(f"sim_{name}").fill_null(0.0) for name in EVALUATION_SETS if f"sim_{name}" in raw.columns]
+    kept = raw.filter(~pl.any_horizontal(exact)) if exact else raw
+    return kept.filter(pl.max_horizontal(near) < MAX_OVERLAP) if near else kept
 
 
 def _clean() -> pl.Expr:

@@ -45,10 +45,11 @@ class SimilarityWeighted:
 
     prototypes: NDArray[np.floating]
     """Unit embeddings of the battles' prompts, float32 or float16, shape (n, dim)."""
-    half_wins: NDArray[np.uint8]
-    """Half wins of player i over player j at column i * players + j, shape (n, players^2); a row sums to 2."""
+    half_wins: NDArray[np.number]
+    """Half wins of player i over player j at column i * players + j, shape (n, players^2); a row sums to twice the
+    battles that share its prototype. Whole numbers, unless weights are counted in (`routing.training.sw.thinned`)."""
     log_weight: NDArray[np.float32]
-    """Natural logarithm of a battle's own weight, shape (n,)."""
+    """Natural logarithm of the own weight of each of these battles, shape (n,)."""
     start: Floats
     """Strengths of the players if all queries were alike, shape (players,); Newton's method begins here."""
     strong: int

@@ -134,12 +134,12 @@ def lexicon(encoder: Encoder) -> Lexicon:
 
 
 def contaminated_prompts(
-    prompts: pl.Series, evaluation: pl.Series, words: Lexicon, config: StaticMfConfig
+    prompts: pl.Series, evaluation: pl.Series, words: Lexicon, *, sif: float, truncation: Truncation
 ) -> Contaminated:
     """Find the prompts that are evaluation prompts (see `routing.training.decontamination`)."""
     dim = min(SCREEN_DIM, words.states.shape[1])
-    table, flags = words.table(dim=dim, sif=config.sif), token_flags(words.vocabulary)
-    cut = config.truncation
+    table, flags = words.table(dim=dim, sif=sif), token_flags(words.vocabulary)
+    cut = truncation
     train, other = (
         features(tokenize(words.encoder.tokenizer, texts, head=cut.head, tail=cut.tail), table, flags).query
         for texts in (prompts.to_list(), evaluation.to_list())

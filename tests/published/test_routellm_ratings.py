@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from routing.bradley_terry import Anchor, ratings, tiers
 from routing.training.similarity_weighted import similarity_weighted
 
-PEER = Path(__file__).parents[2] / ".venv-peers" / "bin" / "python"
+PEER = Path(os.environ.get("NIGHTROUTE_PEERS", Path(__file__).parents[2] / ".venv-peers")) / "bin" / "python"
 pytestmark = pytest.mark.skipif(
     not PEER.exists(), reason=f"needs RouteLLM 0.2.0 at {PEER.relative_to(PEER.parents[2])}"
 )

@@ -1,14 +1,29 @@
+import io
 import json
 import time
+from dataclasses import dataclass
 from decimal import Decimal
 
 import pytest
+from rich.console import Console
 
 from jobs import console
 from jobs.splitting import Forecast
 from routing.dispatch import Progress
 from routing.estimate import Interval
 from schemas.run import Split
+
+
+@dataclass(frozen=True)
+class FitProgress:
+    """Has the shape of `routing.training.router.Progress`, which lives with the training stack."""
+
+    step: int
+    steps: int
+    loss: float
+    validation_loss: float | None = None
+    apgr: float | None = None
+
 
 HALF = Split(
     rule="strong_share",
@@ -94,3 +109,33 @@ def test_a_part_bar_in_a_log_is_silent(capsys: pytest.CaptureFixture[str]) -> No
     with console.part_bar("score", 3) as on_part:
         on_part(None)
     assert capsys.readouterr() == ("", "")
+
+
+FIT = (
+    FitProgress(step=1, steps=4, loss=0.7),
+    FitProgress(step=2, steps=4, loss=0.6, validation_loss=0.65, apgr=0.5678),
+    FitProgress(step=3, steps=4, loss=0.5),
+    FitProgress(step=4, steps=4, loss=0.4, validation_loss=0.61),
+)
+
+
+def test_a_fit_in_a_log_is_a_line_per_validation(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.fit_bar("a-router") as show:
+        for report in FIT:
+            show(report)
+    assert capsys.readouterr() == (
+        "",
+        "step 2 of 4, a-router: loss 0.6000, held-out loss 0.6500, held-out APGR 0.568\n"
+        "step 4 of 4, a-router: loss 0.4000, held-out loss 0.6100\n",
+    )
+
+
+def test_a_fit_on_a_terminal_is_a_bar_with_its_last_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "STDERR", Console(file=screen, force_terminal=True, width=120, color_system=None))
+    with console.fit_bar("a-router") as show:
+        for report in FIT[:3]:
+            show(report)
+    assert "a-router: loss 0.6000, held-out loss 0.6500, held-out APGR 0.568" in screen.getvalue()
+    assert "3/4" in screen.getvalue()
+    assert "step 2 of 4" not in screen.getvalue()

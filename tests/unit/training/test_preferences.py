@@ -11,6 +11,7 @@ from routing.training.preferences import (
     golden,
     golden_pair,
     held_out,
+    without_overlap,
 )
 
 CLEAN = {f"exact_{name}": False for name in ("mt_bench", "gsm8k_test", "mmlu_test")} | {
@@ -119,3 +120,24 @@ def test_the_split_depends_on_the_prompts_and_the_seed_alone() -> None:
     assert first.to_list() != held_out(prompts, share=0.2, seed=2).to_list()
     with pytest.raises(DataError, match="empty side"):
         held_out(prompts.head(2), share=0.2, seed=1)
+
+
+def test_overlap_columns_drop_what_they_name_and_absent_ones_nothing() -> None:
+    rows = [
+        grade(),
+        grade(exact_mt_bench=True),
+        grade(sim_mmlu_test=0.8),
+        grade(exact_mt_bench=None, sim_mmlu_test=None),
+    ]
+    raw = pl.DataFrame(rows).with_row_index()
+    assert without_overlap(raw)["index"].to_list() == [0, 3]
+    assert without_overlap(raw.drop("exact_mt_bench"))["index"].to_list() == [0, 1, 3]
+    assert without_overlap(raw.drop("sim_mmlu_test"))["index"].to_list() == [0, 2, 3]
+    bare = raw.select("index", "prompt")
+    assert without_overlap(bare).equals(bare)
+
+
+def test_a_row_without_a_source_is_not_excluded_by_one() -> None:
+    raw = pl.DataFrame({"source": ["alpaca_eval", None, "arena"], "benchmark": [None, "mmlu", None]})
+    kept = raw.filter(Exclusions(sources=("alpaca_eval",), benchmarks=("gsm8k",)).keep(raw.columns))
+    assert kept.rows() == [(None, "mmlu"), ("arena", None)]

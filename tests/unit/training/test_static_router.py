@@ -131,7 +131,7 @@ def test_the_graph_computes_what_training_computes(encoder: Encoder) -> None:
     assert model.SerializeToString(deterministic=True) == static_graph(router).SerializeToString(deterministic=True)
     with pytest.raises(ArtifactError, match="nothing was written"):
         check_parity(Graph(model, threads=1), rows, expected + 1e-3)
-    with pytest.raises(DataError, match="at least 1000 held-out prompts, got 5"):
+    with pytest.raises(DataError, match="at least 1000 real prompts, got 5"):
         check_parity(Graph(model, threads=1), rows[:5], expected[:5])
     assert max(len(row) for row in rows) == 7
 
