@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -361,12 +361,21 @@ def _complaint(model: type[BaseModel], item: Mapping[str, Any]) -> str:
 
 def _known_keys(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
     for step in place:
-        field = model.model_fields.get(str(step))
-        inner = field.annotation if field is not None else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        if isinstance(step, int):  # a place in a list of tables, whose model the step before has found
+            continue
+        field = model.model_fields.get(step)
+        inner = _section(field.annotation) if field is not None else None
+        if inner is None:
             return []
         model = inner
     return list(model.model_fields)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """Find the model in `Model`, `Model | None`, `tuple[Model, ...]` or `list[Model]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _section(part)) is not None), None)
 
 
 def secret(variable: str, *, needed_by: str, environment: Mapping[str, str] = os.environ) -> str:

@@ -122,6 +122,8 @@ def train(objective: Objective, config: LoopConfig, run: Run) -> None:
         run.report(progress)
     with _deterministic(device, threads=run.threads):
         for step, batch in _remaining(objective.lengths, config, run.seed, state.step, steps):
+            if config.patience and state.stale >= config.patience:
+                break
             torch.manual_seed(_seed(run.seed, step))
             rate = learning_rate(config, step, steps)
             loss = _step(objective, optimiser, batch, config, rate, f"step {step + 1} of {steps}")
@@ -134,8 +136,6 @@ def train(objective: Objective, config: LoopConfig, run: Run) -> None:
             run.report(progress)
             if progress.validation_loss is not None:
                 checkpoint.write(objective.module, optimiser, state)
-            if config.patience and state.stale >= config.patience:
-                break
     state.restore(objective.module)
     objective.module.eval()
 

@@ -193,7 +193,7 @@ def _unchecked(raw: list[bytes | None], kind: pa.DataType) -> pa.Array:
             {"models__weak__base_url": "localhost:8000"},
             ["base_url must start with http:// or https://, got 'localhost:8000'"],
         ),
-        ({"models__weak__params": {"stream": True}}, ["params must not hold model, messages or stream"]),
+        ({"models__weak__params": {"stream": True}}, ["params must not hold messages, model", "or stream"]),
         ({"input__columns": {"query_id": "id"}}, ["columns must map exactly one of prompt (a string) and messages"]),
         ({"input__columns": {"prompt": "text", "quer": "id"}}, ["columns maps ['quer'], which nightroute"]),
         ({"input__columns": {"prompt": "text", "query_id": "text"}}, ["columns maps ['text'] twice"]),

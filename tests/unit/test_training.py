@@ -111,9 +111,10 @@ def test_sides_of_the_pair_by_name_and_by_tier() -> None:
 @pytest.mark.train
 def test_models_that_cannot_be_rated_are_in_no_tier() -> None:
     pytest.importorskip("onnx", reason="needs the extra `train`")
-    never_lost = ladder()[:1].with_columns(model_a=pl.lit("new"), winner=pl.lit("model_a", Battles.dtypes()["winner"]))
-    tied_once = ladder()[:1].with_columns(model_a=pl.lit("rare"), winner=pl.lit("tie", Battles.dtypes()["winner"]))
-    battles = pl.concat([ladder(), never_lost, tied_once])
+    rows = [("prompt 0", "new", "best", "model_a", 1.0, "made"), ("prompt 0", "rare", "best", "tie", 1.0, "made")]
+    # `new` never lost, so it has no finite rating; `rare` has one battle.
+    more = Battles.validate(pl.DataFrame(rows, schema=Battles.column_names(), orient="row"), cast=True)
+    battles = pl.concat([ladder(), more])
 
     def models(min_battles: int, tiers: int) -> set[str]:
         every = {"strong_tiers": tuple(range(tiers - 1)), "weak_tiers": (tiers - 1,)}

@@ -6,7 +6,6 @@ from itertools import pairwise
 from random import Random
 
 import numpy as np
-import onnx
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -16,6 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 pytestmark = pytest.mark.train
 pytest.importorskip("torch", reason="needs the extra `train`")
 
+import onnx  # noqa: E402
 import onnxruntime as ort  # noqa: E402
 
 from routing.batching import Tokens, pad  # noqa: E402

@@ -72,6 +72,9 @@ def test_graded_answers_are_battles_of_every_strong_with_every_weak_model_of_a_b
         (LONG, "s2", "w1", "tie", "arc"),
         (OTHER, "s2", "w2", "tie", "t"),
     ]
+    short = [row | {"prompt": "too short"} for row in rows]
+    assert read(rows + short).dropped == {"short": 3}
+    assert read(rows + short).battles.equals(found.battles)
 
 
 def test_graded_answers_of_one_side_only_name_what_is_missing() -> None:
