@@ -27,7 +27,9 @@ class LoopSection(Section):
     eval_every: int = Field(ge=1)
     """Steps between validations; each writes a checkpoint where a folder for them is given."""
     patience: int = Field(0, ge=0)
-    """Validations without a lower loss after which training stops; 0 never stops."""
+    """Validations without a better one after which training stops; 0 never stops."""
+    keep: Literal["loss", "apgr"] = "loss"
+    """Which validation is exported: the one of the lowest held-out loss, or of the highest held-out APGR."""
 
 
 class LoraSection(Section):

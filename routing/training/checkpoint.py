@@ -25,17 +25,17 @@ class State:
 
     step: int = 0
     """Steps taken."""
-    best_loss: float = float("inf")
+    best_score: float = float("inf")
     best: dict[str, Tensor] = field(default_factory=dict)
     """Weights of the best validation, on the CPU."""
     stale: int = 0
     """Validations since the best one."""
     history: list[Progress] = field(default_factory=list)
 
-    def judge(self, module: nn.Module, loss: float | None) -> None:
-        """Keep the module's weights if their validation loss is the lowest so far."""
-        if loss is not None and loss < self.best_loss:
-            self.best_loss, self.stale = loss, 0
+    def judge(self, module: nn.Module, score: float) -> None:
+        """Keep the module's weights if their score is the lowest so far."""
+        if score < self.best_score:
+            self.best_score, self.stale = score, 0
             self.best = {name: weight.detach().to("cpu", copy=True) for name, weight in trained(module).items()}
         else:
             self.stale += 1
@@ -69,7 +69,7 @@ class Checkpoint:
             "weights": {name: weight.detach() for name, weight in trained(module).items()},
             "optimiser": optimiser.state_dict(),
             "step": state.step,
-            "best_loss": state.best_loss,
+            "best_score": state.best_score,
             "best": state.best,
             "stale": state.stale,
             "history": [asdict(progress) for progress in state.history],
@@ -100,7 +100,7 @@ class Checkpoint:
         optimiser.load_state_dict(content["optimiser"])
         return State(
             step=content["step"],
-            best_loss=content["best_loss"],
+            best_score=content["best_score"],
             best=content["best"],
             stale=content["stale"],
             history=[Progress(**progress) for progress in content["history"]],

@@ -50,7 +50,9 @@ class LoopConfig:
     eval_every: int
     """Steps between validations, which also write the checkpoint; the last step is always validated."""
     patience: int = 0
-    """Validations without a lower loss after which training stops; 0 never stops."""
+    """Validations without a better one after which training stops; 0 never stops."""
+    keep: Literal["loss", "apgr"] = "loss"
+    """Which validation is the best, and exported: that of the lowest loss, or of the highest APGR."""
 
     def __post_init__(self) -> None:
         whole = {"epochs": self.epochs, "batch_rows": self.batch_rows, "batch_tokens": self.batch_tokens}
@@ -131,7 +133,7 @@ def train(objective: Objective, config: LoopConfig, run: Run) -> None:
             progress = Progress(step=state.step, steps=steps, loss=loss)
             if state.step % config.eval_every == 0 or state.step == steps:
                 progress = _validated(objective, progress)
-                state.judge(objective.module, progress.validation_loss)
+                state.judge(objective.module, _score(progress, config.keep))
             state.history.append(progress)
             run.report(progress)
             if progress.validation_loss is not None:
@@ -221,6 +223,13 @@ def _validated(objective: Objective, progress: Progress) -> Progress:
     with torch.no_grad():
         found = objective.validate()
     return Progress(progress.step, progress.steps, progress.loss, validation_loss=found.loss, apgr=found.apgr)
+
+
+def _score(validated: Progress, keep: Literal["loss", "apgr"]) -> float:
+    """Return what is to be small; labels that favour the weak side have no APGR, and are judged by their loss."""
+    if keep == "apgr" and validated.apgr is not None:
+        return -validated.apgr
+    return float("inf") if validated.validation_loss is None else validated.validation_loss
 
 
 def _optimiser(module: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:

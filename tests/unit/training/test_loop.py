@@ -149,6 +149,31 @@ def test_training_stops_without_progress_and_keeps_the_best_weights() -> None:
     assert [p.validation_loss for p in reports if p.validation_loss is not None] == [3.0, 1.0, 2.0, 2.0, 2.0]
 
 
+def test_the_highest_apgr_can_decide_instead_of_the_lowest_loss() -> None:
+    line = Line(dropout=0.0)
+    judged = iter([Validation(1.0, 0.5), Validation(3.0, 0.7), Validation(0.5, 0.6), Validation(0.1, 0.6)])
+    kept: list[np.ndarray] = []
+
+    def validate() -> Validation:
+        kept.append(line.weights().copy())
+        return next(judged)
+
+    objective = replace(line.objective(), validate=validate)
+    train(objective, replace(CONFIG, epochs=20, patience=2, keep="apgr"), run_of())
+    assert len(kept) == 4
+    assert (line.weights() == kept[1]).all()
+
+
+def test_a_finished_run_takes_no_further_step(tmp_path: Path) -> None:
+    first, again = Line(dropout=0.0), Line(dropout=0.0)
+    config = replace(CONFIG, epochs=20, patience=1)
+    for line in (first, again):
+        losses = iter([1.0, 2.0])
+        objective = replace(line.objective(), validate=lambda losses=losses: Validation(next(losses), None))
+        train(objective, config, run_of(checkpoints=tmp_path))
+    assert (again.weights() == first.weights()).all()
+
+
 def test_biases_do_not_decay() -> None:
     line = Line(dropout=0.0)
     weights = {"weight": line.layer.weight, "bias": line.layer.bias}
