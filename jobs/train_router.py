@@ -14,6 +14,7 @@ from jobs.fitting import fit_router, words
 from jobs.train_config import Pair, RouterConfig
 from jobs.training import TrainSummary, data_folder, read_benchmarks, read_table, versions
 from routing.artifact import file_sha256
+from routing.errors import DataError
 from schemas.artifact import Metric, Quantization, RouterCard, TrainingData, Truncation
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ TOKEN_BUDGET = 8_192
 """Padded tokens a graph run: attention at 512 tokens stays below half a gigabyte."""
 SCREEN_SIF, SCREEN_TOKENS, SCREEN_DIM = 1e-4, 512, 256
 PICTURE = "training.png"
+BATTLE_KINDS = ("sw", "mf")
 MOST_BEGINNINGS = 128
 """A prompt gives the parity check beginnings of a half, a third, ... of it, at most this many."""
 
@@ -82,9 +84,11 @@ def train_router(
     from routing.training import onnx_graph
     from routing.training.dataset import check_disjoint, split
     from routing.training.export import check_enough, check_replaceable, write_artifact
+    from routing.training.loop import use_threads
 
     folder = output if output is not None else Path(os.path.normpath(base / config.output))
     check_replaceable(folder)
+    use_threads(config.threads)
     data = data_folder(config.data.path, base=base, environment=environment)
     gathered = gather(data, config)
     benchmarks = read_benchmarks(
@@ -108,14 +112,16 @@ def train_router(
         f"{len(dataset.held_out_labels):,} held out"
     )
 
-    parity_prompts = _parity_prompts(dataset, benchmarks, config.export.parity_prompts)
+    parity_prompts, whole = _parity_prompts(dataset, benchmarks, config.export.parity_prompts)
     check_enough(len(parity_prompts))
     fitted = fit_router(config, dataset, base=base, checkpoints=checkpoints)
     router, history = fitted.router, fitted.picture(config.name)
     exported = export(router, router.text.tokens(parity_prompts), config)
     held_out = exported.graph.win_rates(router.text.tokens(dataset.held_out_labels["prompt"].to_list()))
     metrics = [
-        *_metrics(dataset, held_out, benchmarks, config, router, exported.graph),
+        *_metrics(
+            dataset, held_out, benchmarks, config, router, exported.graph, chosen=any(p.apgr for p in fitted.history)
+        ),
         *_similarities(dataset, benchmarks, config, base),
     ]
 
@@ -132,9 +138,10 @@ def train_router(
             files=files,
             opset=onnx_graph.OPSET,
             score_quantiles=np.quantile(held_out, np.linspace(0.0, 1.0, 101)).tolist(),
-            training=_training_data(dataset, config, data),
+            training=_training_data(dataset, config, data, router.kind),
             dropped={reason: count for reason, count in dropped.items() if count},
-            notes=dict(getattr(router, "notes", {})),
+            notes=dict(getattr(router, "notes", {}))
+            | ({"parity_whole_prompts": float(whole)} if whole < len(parity_prompts) else {}),
             seed=seed,
             config_sha256=digest,
             parity_max_error=exported.parity_max_error,
@@ -192,7 +199,7 @@ def sides(battles: pl.DataFrame, pair: Pair) -> "Classes":
     """Return which models count as strong and weak: those named, or those of the named tiers.
 
     Raises:
-        DataError: there are fewer models than tiers, or the battles allow no finite ratings.
+        DataError: there are fewer models than tiers, no finite ratings, or the pair is not in its tiers.
     """
     from routing.bradley_terry import ratings, tiers
     from routing.training.dataset import Classes
@@ -206,6 +213,13 @@ def sides(battles: pl.DataFrame, pair: Pair) -> "Classes":
         tuple(table.filter(pl.col("tier").is_in(list(wanted)))["model"].to_list())
         for wanted in (pair.strong_tiers, pair.weak_tiers)
     ]
+    for side, model, members in (("strong", pair.strong, chosen[0]), ("weak", pair.weak, chosen[1])):
+        if model not in members:
+            found = table.filter(pl.col("model") == model)["tier"].to_list()
+            raise DataError(
+                f"pair.{side} {model!r} is in tier {found[0] if found else 'none'}, not in pair.{side}_tiers: the "
+                "labels would be of another gap than the router is named for; name its tier, or another model"
+            )
     return Classes(strong=chosen[0], weak=chosen[1])
 
 
@@ -266,10 +280,13 @@ def _sampled(battles: pl.DataFrame, classes: "Classes", max_prompts: int | None,
     return battles.join(out, on="prompt", how="anti", maintain_order="left")
 
 
-def _parity_prompts(dataset: "TrainingSet", benchmarks: Mapping[str, pl.DataFrame], n: int) -> list[str]:
+def _parity_prompts(dataset: "TrainingSet", benchmarks: Mapping[str, pl.DataFrame], n: int) -> tuple[list[str], int]:
     """Held-out prompts first, then those of the evaluation sets and of training, then beginnings of them: real text.
 
     A few hundred labels of one's own traffic are the best there is to train on, and fewer than the check wants to see.
+
+    Returns:
+        The prompts, and how many of them are whole.
     """
     parts = [dataset.held_out_labels, *benchmarks.values(), dataset.labels, dataset.battles]
     prompts = pl.concat([part["prompt"] for part in parts]).unique(maintain_order=True)
@@ -280,7 +297,7 @@ def _parity_prompts(dataset: "TrainingSet", benchmarks: Mapping[str, pl.DataFram
             break
         pieces.append(prompts.to_frame("prompt").select(pl.col("prompt").str.head(length // share)).to_series())
     found = pl.concat(pieces).unique(maintain_order=True)
-    return found.filter(found != "").head(n).to_list()
+    return found.filter(found != "").head(n).to_list(), min(n, len(prompts))
 
 
 def _metrics(
@@ -290,15 +307,21 @@ def _metrics(
     config: RouterConfig,
     router: "TrainedRouter",
     graph: "Graph",
+    *,
+    chosen: bool,
 ) -> list[Metric]:
     from routing.training.evaluation import evaluate
 
     aside = dataset.held_out_labels.select(
         "prompt", strong_score="target", weak_score=1.0 - pl.col("target"), source=pl.lit("held_out")
     )
-    lengths = _lengths(router, aside["prompt"])
-    protocol = "labels of prompts that were held out"
-    found = evaluate(aside, held_out, lengths, seed=config.split.seed, protocol=protocol)
+    protocol = "labels of prompts that were held out" + (", centred by source" if config.data.centre_labels else "")
+    protocol += "; the exported step was chosen on them" if chosen else ""
+    found: list[Metric] = []
+    if float(aside["strong_score"].to_numpy().mean()) > 0.5:
+        found = evaluate(aside, held_out, _lengths(router, aside["prompt"]), seed=config.split.seed, protocol=protocol)
+    else:
+        say("the held-out labels do not favour the strong side: there is no gap to recover, and no APGR on them")
     for item in config.evaluation:
         table = benchmarks[item.name]
         note = item.protocol if item.max_prompts is None else f"{item.protocol}; {len(table)} prompts drawn by seed"
@@ -349,12 +372,18 @@ def _lengths(router: "TrainedRouter", prompts: pl.Series) -> "NDArray[np.float64
     return np.array([len(encoding.ids) for encoding in encodings], np.float64)
 
 
-def _training_data(dataset: "TrainingSet", config: RouterConfig, data: Path) -> list[TrainingData]:
-    """Name every source of the fitted battles, with the file that it came from."""
-    counts = dataset.battles.group_by("table", "source").len().sort("table", "source")
+def _training_data(dataset: "TrainingSet", config: RouterConfig, data: Path, kind: str) -> list[TrainingData]:
+    """Name every source of the fitted rows: labelled prompts, or battles for kinds that learn from those."""
+    what, fitted = "battles", dataset.battles
+    if kind not in BATTLE_KINDS:
+        what = "labelled prompts"
+        fitted = fitted.join(dataset.labels, on="prompt", how="semi").unique(["table", "source", "prompt"])
+    counts = fitted.group_by("table", "source").len().sort("table", "source")
     digests = {item.path: file_sha256(data / item.path) for item in config.sources}
     rows = [(config.sources[table], source, count) for table, source, count in counts.iter_rows()]
     return [
-        TrainingData(name=f"{source} ({item.path})", rows=count, sha256=digests[item.path], licence=item.licence)
+        TrainingData(
+            name=f"{source} ({what}, {item.path})", rows=count, sha256=digests[item.path], licence=item.licence
+        )
         for item, source, count in rows
     ]

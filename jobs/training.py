@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -16,8 +17,12 @@ DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Beside the checkout."""
 
 READERS: Mapping[str, Callable[[Path], pl.DataFrame]] = {
-    ".parquet": pl.read_parquet, ".csv": pl.read_csv, ".jsonl": pl.read_ndjson, ".ndjson": pl.read_ndjson
-}  # fmt: skip
+    ".parquet": pl.read_parquet,
+    ".csv": partial(pl.read_csv, infer_schema_length=None),
+    ".jsonl": partial(pl.read_ndjson, infer_schema_length=None),
+    ".ndjson": partial(pl.read_ndjson, infer_schema_length=None),
+}
+"""Types are read off the whole file: a column may begin with a thousand whole numbers, or appear late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,12 @@ def read_benchmarks(
             rows = rows.join(trained.to_frame("prompt"), on="prompt", how="anti", maintain_order="left")
         if rows.is_empty():
             raise DataError(f"{item.name}: every prompt of it is trained on; draw fewer (max_prompts of its source)")
+        strong, weak = (float(rows[f"{side}_score"].to_numpy().mean()) for side in ("strong", "weak"))
+        if not strong > weak:
+            raise DataError(
+                f"{item.name}: {item.strong} scores {strong:.3f}, {item.weak} {weak:.3f}; APGR needs a strong model "
+                "that is better: swap them, or leave this set out of [[evaluation]]"
+            )
         if item.max_prompts is not None and item.max_prompts < len(rows):
             rows = rows.sample(item.max_prompts, seed=seed, shuffle=False)
         found[item.name] = rows

@@ -40,7 +40,7 @@ class ClusterConfig:
     nearest: int = 3
     sharpness: float = 9.0
     prior: float = 10.0
-    """Weight of labels at the mean of all that every cluster has beside its own."""
+    """Labels (of mean weight) at the mean of all that every cluster has beside its own."""
     restarts: int = 4
     """k-means runs; the tightest one stays."""
 
@@ -148,6 +148,7 @@ def fit_cluster(dataset: TrainingSet, embed: PromptEmbeddings, config: ClusterCo
         run.report(Progress(step=restart + 1, steps=config.restarts, loss=found[-1].inertia))
     best = min(found, key=lambda one: one.inertia)
     target, weight = labels["target"].to_numpy(), labels["weight"].to_numpy()
+    weight = weight * (len(weight) / weight.sum())  # a label of mean weight counts one against the prior
     mean = float(weight @ target / weight.sum())
     own = np.bincount(best.cluster, weight, minlength=config.clusters)
     won = np.bincount(best.cluster, weight * target, minlength=config.clusters)

@@ -4,6 +4,7 @@ What happens in a step depends on the seed and the step alone: the order of the 
 on (seed, step). A run continued from a checkpoint therefore takes the very steps that an uninterrupted one takes.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,7 +93,7 @@ class Objective:
     lengths: NDArray[np.int64]
     """Tokens of each training row, shape (n,)."""
     weights: NDArray[np.float64]
-    """Share of each training row in the loss, shape (n,)."""
+    """Share of each training row in the loss, shape (n,): how often it is drawn."""
     validate: Callable[[], Validation]
     """Called in eval mode without gradients."""
     identity: str
@@ -117,13 +118,15 @@ def train(objective: Objective, config: LoopConfig, run: Run) -> None:
     device = next(objective.module.parameters()).device
     steps = config.epochs * steps_per_epoch(objective.lengths, config.batch_rows)
     steps = min(steps, config.max_steps or steps)
-    checkpoint = Checkpoint(run.checkpoints, f"{objective.identity} {config} seed {run.seed}")
+    checkpoint = Checkpoint(
+        run.checkpoints, f"{objective.identity} {config} seed {run.seed} weights {_digest(objective.weights)}"
+    )
     optimiser = _optimiser(objective.module, config)
     state = checkpoint.resume(objective.module, optimiser) or State()
     for progress in state.history:
         run.report(progress)
     with _deterministic(device, threads=run.threads):
-        for step, batch in _remaining(objective.lengths, config, run.seed, state.step, steps):
+        for step, batch in _remaining(objective, config, run.seed, state.step, steps):
             if config.patience and state.stale >= config.patience:
                 break
             torch.manual_seed(_seed(run.seed, step))
@@ -165,6 +168,11 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def use_threads(threads: int) -> None:
+    """Fix torch's threads for the rest of the process: another number adds floats in another order."""
+    torch.set_num_threads(threads)
+
+
 def held_out_apgr(win_rates: NDArray[np.float64], target: NDArray[np.float64]) -> float | None:
     """Return the APGR of win rates on labels, null where the labels do not favour the strong side.
 
@@ -178,11 +186,14 @@ def held_out_apgr(win_rates: NDArray[np.float64], target: NDArray[np.float64]) -
 
 
 def _remaining(
-    lengths: NDArray[np.int64], config: LoopConfig, seed: int, done: int, steps: int
+    objective: Objective, config: LoopConfig, seed: int, done: int, steps: int
 ) -> Iterator[tuple[int, Step]]:
+    lengths, weights = objective.lengths, objective.weights
     an_epoch = steps_per_epoch(lengths, config.batch_rows)
     for epoch in range(done // an_epoch, config.epochs):
-        planned = epoch_steps(lengths, rows=config.batch_rows, tokens=config.batch_tokens, seed=_seed(seed, -1 - epoch))
+        planned = epoch_steps(
+            lengths, weights, rows=config.batch_rows, tokens=config.batch_tokens, seed=_seed(seed, -1 - epoch)
+        )
         for step, batch in enumerate(planned, start=epoch * an_epoch):
             if done <= step < steps:
                 yield step, batch
@@ -191,19 +202,18 @@ def _remaining(
 def _step(
     objective: Objective, optimiser: torch.optim.Optimizer, batch: Step, config: LoopConfig, rate: float, place: str
 ) -> float:
-    """Take one optimiser step; return the step's weighted mean loss."""
+    """Take one optimiser step; return the step's mean loss."""
     module = objective.module.train()
     device = next(module.parameters()).device
-    total = max(float(sum(objective.weights[rows].sum() for rows in batch)), 1e-12)
+    share = 1.0 / sum(len(rows) for rows in batch)
     optimiser.zero_grad(set_to_none=True)
     mean = 0.0
     for rows in batch:
-        weights = torch.as_tensor(objective.weights[rows] / total, dtype=torch.float32, device=device)
         with _memory_told(config, device, rows, objective.lengths):
             # bf16 has the range of fp32, so no loss is scaled; on CPUs it is slower than fp32.
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 losses = objective.losses(rows)
-            loss = (losses.float() * weights).sum()
+            loss = losses.float().sum() * share
             torch.autograd.backward(loss)
         mean += loss.item()
     norm = float(nn.utils.clip_grad_norm_(list(trained(module).values()), config.clip_norm))
@@ -214,7 +224,8 @@ def _step(
         )
     for group in optimiser.param_groups:
         group["lr"] = rate
-    optimiser.step()
+    with _memory_told(config, device, batch[0], objective.lengths):  # its first step takes twice the weights' memory
+        optimiser.step()
     return mean
 
 
@@ -222,6 +233,11 @@ def _validated(objective: Objective, progress: Progress) -> Progress:
     objective.module.eval()
     with torch.no_grad():
         found = objective.validate()
+    if not math.isfinite(found.loss):
+        raise ConfigError(
+            f"the held-out loss is {found.loss:g} at step {progress.step} of {progress.steps}: lower learning_rate, or "
+            "hold out more labels"
+        )
     return Progress(progress.step, progress.steps, progress.loss, validation_loss=found.loss, apgr=found.apgr)
 
 
@@ -239,6 +255,10 @@ def _optimiser(module: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate)
+
+
+def _digest(values: NDArray[np.float64]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
 
 
 def _seed(seed: int, step: int) -> int:

@@ -131,9 +131,15 @@ def benchmark(raw: pl.DataFrame, *, name: str, strong: str, weak: str) -> dy.Dat
     """Raw evaluation rows (prompt, model, score) -> GOLDEN, one row per prompt; grades of several turns are averaged.
 
     Raises:
-        DataError: a column or one of the two models is missing.
+        DataError: a column or one of the two models is missing, or a score is no number of 0 to 1.
     """
     _require(raw, name, ("prompt", "model", "score"))
+    if not (raw.schema["score"].is_numeric() or raw.schema["score"] == pl.Boolean):
+        raise DataError(f"{name}: score must be a number, got {raw.schema['score']}; convert the column")
+    raw = raw.with_columns(pl.col("prompt").cast(pl.String), pl.col("score").cast(pl.Float64).fill_nan(None))
+    outside = raw.filter(~pl.col("score").is_between(0.0, 1.0))["score"]
+    if len(outside):
+        raise DataError(f"{name}: scores must lie in 0..1, got {outside[0]:g}; divide them by the largest grade")
     missing = sorted({strong, weak} - set(raw["model"].cast(pl.String).unique()))
     if missing:
         raise DataError(
@@ -148,7 +154,8 @@ def benchmark(raw: pl.DataFrame, *, name: str, strong: str, weak: str) -> dy.Dat
         )
         .drop_nulls()
     )
-    return Golden.validate(_some(graded.with_columns(source=pl.lit(name)), name))
+    rows = _some(graded.with_columns(source=pl.lit(name)), name)
+    return Golden.validate(rows)
 
 
 def held_out(prompts: pl.Series, *, share: float, seed: int) -> pl.Series:

@@ -55,7 +55,7 @@ class Classes:
         shares[:, self.win] = np.maximum(target - tie / 2, 0.0)
         shares[:, self.loss] = np.maximum(1.0 - target - tie / 2, 0.0)
         if self.tie is not None:
-            shares[:, self.tie] = tie
+            shares[:, self.tie] += tie  # += because `causal_llm` may give ties the label of wins or losses
         return shares
 
 

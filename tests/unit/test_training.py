@@ -48,7 +48,8 @@ def exam(**changed: object) -> Evaluation:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    grades = [(f"question {i}", model, float(i % 2)) for i in range(30) for model in ("s", "w", "other")]
+    weak = {"s": 0.0, "w": 0.5, "other": 0.0}
+    grades = [(f"question {i}", model, max(i % 2 - less, 0.0)) for i in range(30) for model, less in weak.items()]
     pl.DataFrame(grades, schema=["prompt", "model", "score"], orient="row").write_csv(tmp_path / "exam.csv")
     return tmp_path
 
@@ -84,6 +85,11 @@ def test_evaluation_sets_without_prompts_or_models_say_what_to_do(data: Path) ->
         DataError, match=r"exam: no rows of model \['gpt'\]; name the models of this file in .*evaluation"
     ):
         prompts(data, exam(strong="gpt"))
+
+
+def test_a_pair_whose_strong_model_is_not_the_better_one_is_refused_before_the_fit(data: Path) -> None:
+    with pytest.raises(DataError, match=r"exam: w scores 0\.250, s 0\.500; APGR needs a strong model that is better"):
+        prompts(data, exam(strong="w", weak="s"))
 
 
 def ladder() -> pl.DataFrame:

@@ -93,6 +93,7 @@ def test_a_cluster_holds_the_shrunk_mean_of_its_labels(encoder_folder: Path) -> 
     one = type(data)(**{name: getattr(data, name) for name in data.__slots__} | {"labels": labels})
     router = fit_cluster(one, embed, ClusterConfig(clusters=5, nearest=1, prior=2.0), world.Reports().run())
     weight, target = rows["weight"].to_numpy(), rows["target"].to_numpy()
+    weight = weight * 5 / weight.sum()  # the prior counts labels of mean weight
     mean = np.average(target, weights=weight)
     expected = (weight * target + 2.0 * mean) / (weight + 2.0)
     assert router.head.win_rates(embed(rows["prompt"])) == pytest.approx(expected, abs=1e-6)

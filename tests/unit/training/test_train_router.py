@@ -129,10 +129,13 @@ def test_the_card_is_true(kind: str, world: Path, make: Callable[[str], Made]) -
     assert router_world.LEAKED <= len(near) <= 30
     assert card.dropped == router_world.DROPPED | {"contaminated": router_world.OVERLAPS + len(near)}
     assert made.summary.contaminated == near["prompt"].n_unique()
-    fitted = dataset.battles["prompt"].is_in(golden.implode())
+    what, fitted = "battles", dataset.battles["prompt"]
+    if kind not in ("sw", "mf"):
+        what, fitted = "labelled prompts", dataset.labels["prompt"]
+    graded = fitted.is_in(golden.implode())
     assert [(part.name, part.rows, part.sha256, part.licence) for part in card.training] == [
-        ("made (battles.parquet)", int((~fitted).sum()), file_sha256(data / "battles.parquet"), "made up"),
-        ("made (golden.csv)", int(fitted.sum()), file_sha256(data / "golden.csv"), "made up as well"),
+        (f"made ({what}, battles.parquet)", int((~graded).sum()), file_sha256(data / "battles.parquet"), "made up"),
+        (f"made ({what}, golden.csv)", int(graded.sum()), file_sha256(data / "golden.csv"), "made up as well"),
     ]
     assert len(used) == len(given) - sum(card.dropped.values())
 
@@ -340,9 +343,13 @@ def test_a_few_hundred_prompts_are_checked_with_beginnings_of_themselves(small: 
     assert sum(part.rows for part in found.card.training) < 500
 
 
+def _strong_wins(table: pl.DataFrame) -> pl.DataFrame:
+    return table.with_columns(score=(pl.col("model") == "the-strong").cast(pl.Float64))
+
+
 def _few(folder: Path, *, battles: int, exam: int) -> None:
     _spoil(folder, "battles.parquet", lambda table: table.head(battles))
-    _spoil(folder, "exam.parquet", lambda table: table.sort("prompt").head(2 * exam))
+    _spoil(folder, "exam.parquet", lambda table: _strong_wins(table.sort("prompt").head(2 * exam)))
 
 
 def test_max_prompts_bounds_the_labels_and_not_the_battles_between_others(
