@@ -26,7 +26,7 @@ DateOption = Annotated[str | None, typer.Option("--date", help="Partition to run
 MaxUsdOption = Annotated[
     str | None, typer.Option("--max-usd", help="Stop sending before the run costs more than this.")
 ]
-RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Send queries again whose calls failed for good.")]
+RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Send calls again that the endpoint failed.")]
 UnsentOption = Annotated[
     bool,
     typer.Option("--publish-unsent", help="If the run stops early, publish what there is; rows not sent are marked."),

@@ -252,7 +252,7 @@ def show_manifest(manifest: Manifest, output: str) -> None:
     if totals.unpriced_rows:
         say(
             f"UNPRICED: {totals.unpriced_rows:,} answered rows have no price and are in no sum; "
-            "add [[prices]] to the config"
+            "add [[prices]] to the config for the next run"
         )
     if totals.unknown_calls:
         say(

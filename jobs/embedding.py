@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from jobs.dispatching import Lane, Watch, max_usd, model_key, send_all
-from jobs.embedding_cost import embedding_usd, open_tokenizer, unscored, wanted
+from jobs.embedding_cost import embedding_usd, open_tokenizer, unknown_to, unscored, wanted
 from jobs.night import EMBEDDING, Night, TableRun
 from routing.calls import EmbeddingCall
 from routing.embeddings import (
@@ -31,6 +31,8 @@ from routing.providers import OpenAIEmbeddings
 
 _PART = 0
 """All batches are filed under one part: a text may stand in many."""
+_REPLIES = 64
+"""Replies in memory at once: one holds thousands of vectors, as text."""
 
 
 class Vectors:
@@ -62,16 +64,20 @@ class Vectors:
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the vectors of texts that have one, shape (n, dim)."""
-        found = self._find(texts)
+        found = self._find(texts).with_row_index("at")
         vectors = np.empty((len(texts), self._dim), np.float32)
-        replies = self._ledger.vectors(found["send_id"].unique().sort().to_list(), dim=self._dim)
-        for (send_id,), rows in found.with_row_index("at").group_by("send_id"):
-            vectors[rows["at"].to_numpy()] = replies[int(str(send_id))][rows["place"].to_numpy()]
+        sends = found["send_id"].unique().sort().to_list()
+        for start in range(0, len(sends), _REPLIES):
+            replies = self._ledger.vectors(sends[start : start + _REPLIES], dim=self._dim)
+            for (send_id,), rows in found.filter(pl.col("send_id").is_in(list(replies))).group_by("send_id"):
+                vectors[rows["at"].to_numpy()] = replies[int(str(send_id))][rows["place"].to_numpy()]
         return vectors
 
     def _find(self, texts: Sequence[str]) -> pl.DataFrame:
         names = digests(pl.Series(texts, dtype=pl.String)).alias("digest").to_frame()
-        return names.join(self._places, on="digest", how="left", maintain_order="left")
+        # The places of a whole table are many, those of a part few: only these are looked up in.
+        places = self._places.join(names, on="digest", how="semi")
+        return names.join(places, on="digest", how="left", maintain_order="left")
 
 
 def embed(night: Night, watch: Watch) -> None:
@@ -108,7 +114,7 @@ async def _send(night: Night, batch: "_Batches", calls: AsyncIterator[EmbeddingC
         batch.ledger,
         settings=config.dispatch,
         budget=Budget(limit, booked_usd=embedding_usd(night)),
-        resume_with=f"nightroute resume {night.run.root}",
+        resume_with="the same command",
         watch=watch,
     )
     if result.stopped_by is not None:
@@ -118,6 +124,7 @@ async def _send(night: Night, batch: "_Batches", calls: AsyncIterator[EmbeddingC
 def _check(ledger: EmbeddingReader, *, since: int) -> None:
     failures = ledger.failures(since)
     if failures.is_empty():
+        _check_refusals(ledger, since=since)
         return
     code, message, _, _ = failures.row(-1)
     said = (
@@ -127,6 +134,18 @@ def _check(ledger: EmbeddingReader, *, since: int) -> None:
     if code == "not_found":
         raise ConfigError(f"{said}check base_url in [router.embedding], then run the same command again")
     raise TryLaterError(f"{said}check the endpoint, then run the same command again")
+
+
+def _check_refusals(ledger: EmbeddingReader, *, since: int) -> None:
+    """An endpoint that refuses everything says nothing about a prompt: none is cut or rejected for it."""
+    refusals = ledger.refusals(since)
+    if refusals.is_empty() or ledger.has_answers(since):
+        return
+    code, message = refusals.row(-1)
+    raise TryLaterError(
+        f"the embeddings endpoint refused all that it was sent, the last with {code} ({message or 'no message'}); "
+        "check [router.embedding] and the endpoint, then run the same command again"
+    )
 
 
 class _Batches:
@@ -149,7 +168,7 @@ class _Batches:
         known = pl.concat([self.ledger.answered()["digest"], self.ledger.refused()["digest"]])
         for part in unscored(self.night):
             texts = await asyncio.to_thread(wanted, self.night, part, self._tokenizer)
-            texts = texts.join(known.to_frame(), on="digest", how="anti", maintain_order="left")
+            texts = unknown_to(known, texts)
             known = pl.concat([known, texts["digest"]])
             limit = self.card.max_tokens
             tokens = texts["tokens"].clip(upper_bound=limit).to_numpy()

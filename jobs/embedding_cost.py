@@ -52,6 +52,12 @@ def wanted(night: Night, part: Part, tokenizer: Tokenizer) -> pl.DataFrame:
     return texts.filter(pl.col("tokens") <= night.source.config.max_prompt_tokens)
 
 
+def unknown_to(known: pl.Series, texts: pl.DataFrame) -> pl.DataFrame:
+    """Leave out the texts of a part whose digest is known; the known ones of a whole table are too many to hash."""
+    seen = known.to_frame("digest").join(texts, on="digest", how="semi")
+    return texts.join(seen, on="digest", how="anti", maintain_order="left")
+
+
 def unscored(night: Night) -> list[Part]:
     """Parts whose scores are not there yet."""
     return [part for part in night.plan.parts if not night.run.scores(part.number).exists()]
@@ -67,7 +73,7 @@ def forecast_embedding(night: Night) -> EmbeddingForecast:
     known = embedded(night)
     prompts = tokens = 0
     for part in unscored(night):
-        texts = wanted(night, part, tokenizer).filter(~pl.col("digest").is_in(known.implode()))
+        texts = unknown_to(known, wanted(night, part, tokenizer))
         known = pl.concat([known, texts["digest"]])
         prompts += texts.height
         tokens += int(texts["tokens"].clip(upper_bound=card.max_tokens).sum())

@@ -21,7 +21,7 @@ from jobs.run import Stopwatch, open_router, warn_unpriced
 from jobs.rundir import RunDir, at_work, read_json
 from jobs.scoring import score_parts
 from routing.calls import Call
-from routing.errors import NightrouteError, NothingToDoError
+from routing.errors import ConfigError, NightrouteError, NothingToDoError
 from routing.ledger import Ledger
 from routing.routers import Router
 from schemas.labels import ORDERS, LabelManifest
@@ -34,7 +34,7 @@ class LabelOptions:
     dry_run: bool = False
     """Draw the sample and print what it will cost; make no call."""
     retry_failed: bool = False
-    """Send calls again that failed for good."""
+    """Send calls again that the endpoint failed for good; what it answered stays, of use or not."""
     publish_unsent: bool = False
     """Publish even though the run stopped early; rows not finished get the status `unsent`."""
 
@@ -52,8 +52,12 @@ def label(job: LabelJob, options: LabelOptions) -> int:
         if not options.dry_run:
             for role, model in run.models.items():
                 endpoint(model, role)  # a missing key is told before anything is scored
-        warn_unpriced(run, run.models)
+        unpriced = warn_unpriced(run, run.models)
         _check_unfinished(run, options)
+        if unpriced and run.job.config.budget.max_usd is not None and not options.dry_run:
+            raise ConfigError(
+                f"budget.max_usd cannot hold a model without a price: add [[prices]], or drop the budget ({unpriced})"
+            )
         watch.lap("open")
         router = open_router(run, job.config.router)
         with console.part_bar("score", len(run.plan.parts)) as on_part:
@@ -73,8 +77,8 @@ def _check_unfinished(run: LabelRun, options: LabelOptions) -> None:
         return
     if not read_json(LabelManifest, run.run.manifest).rows["unsent"]:
         raise NothingToDoError(
-            f"run {run.run.root} is finished and published at {run.job.output}; use --retry-failed to send failed "
-            "calls again, or another run_dir and output.path for a new run"
+            f"run {run.run.root} is finished and published at {run.job.output}; use --retry-failed to send again "
+            "what the endpoint failed, or another run_dir and output.path for a new run"
         )
 
 

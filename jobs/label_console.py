@@ -93,7 +93,10 @@ def show_labels(manifest: LabelManifest) -> None:
 
 def _warn(unpriced_rows: int, unknown_calls: int) -> None:
     if unpriced_rows:
-        console.say(f"UNPRICED: {unpriced_rows:,} rows have a call without a price; add [[prices]] to the config")
+        console.say(
+            f"UNPRICED: {unpriced_rows:,} rows have a call without a price; add [[prices]] to the config "
+            "for the next run"
+        )
     if unknown_calls:
         console.say(
             f"UNKNOWN: {unknown_calls} calls were in flight when a run was killed; the provider may have billed them"

@@ -45,17 +45,22 @@ _MESSAGE = {
     UNPARSED: "no [[A]], [[B]] or [[C]] in the judgement; its text is kept",
     NO_REFERENCE: "the reference holds nothing to compare with",
 }
-_CUT = "the judgement was cut at its token limit; raise the limit in models.judge.params"
+_CUT = (
+    "the judgement was cut at its token limit; only a new run with a higher limit in models.judge.params reads it "
+    "whole, and it buys the answers again"
+)
 
 
 def check_label_output(run: LabelRun) -> None:
     """Refuse an output file that another run or program wrote, before any money is spent.
 
     Raises:
-        ConfigError: it belongs to somebody else.
+        ConfigError: it belongs to somebody else, or is among the input.
         StorageError: it cannot be written.
     """
     output = run.job.output
+    if output.match(str(run.job.path(run.job.config.input.path))):  # folders and ** are refused already
+        raise ConfigError(f"output.path {output} would be read as input by the next run; choose another folder")
     check_writable(output)
     if output.exists() and published_by(run) != run.plan.run_id:
         raise ConfigError(

@@ -58,6 +58,8 @@ def open_label(job: LabelJob) -> LabelRun:
     Raises:
         NightrouteError: whatever is wrong, before a cent is spent.
     """
+    if RunDir(job.run_dir).config.exists():
+        raise ConfigError(f"run_dir {job.run_dir} is a nightly run; give the labelling run a run_dir of its own")
     prompt = job.judge_prompt()
     identities: list[LabelIdentity] = []
 

@@ -21,6 +21,7 @@ from routing.artifact import RouterArtifact
 from routing.calls import Endpoint
 from routing.errors import ChangedRunError, ConfigError, InputMissingError
 from routing.estimate import Pricing
+from routing.ledger import LedgerReader
 from routing.prices import price_snapshot
 from schemas.queries import PUBLISHED_COLUMNS
 from schemas.run import PLAN_VERSION, Identity, Plan
@@ -173,6 +174,7 @@ def open_night(job: Job) -> Night:
     Raises:
         NightrouteError: whatever is wrong, before a row is scored or a cent is spent.
     """
+    refuse_labelling(RunDir(job.run_dir))
     models = job.config.models
     if models.strong.name == models.weak.name and models.strong.base_url == models.weak.base_url:
         raise ConfigError(
@@ -212,7 +214,7 @@ def open_table(
     run = RunDir(job.run_dir)
     run.prepare()
     identity = identify(router)
-    if restart_unspent and run.plan.exists() and not run.ledger.exists():
+    if restart_unspent and run.plan.exists() and not (run.ledger.exists() and LedgerReader(run.ledger).has_sends()):
         changed = bool(_changes(read_json(plan_type, run.plan), identity, source))
         run.prices.unlink(missing_ok=True)
         if changed:
@@ -264,8 +266,10 @@ def saved_job(run_dir: Path) -> Job:
 
     Raises:
         InputMissingError: the folder holds no run.
+        ConfigError: it holds a labelling run.
     """
     run = RunDir(run_dir.resolve())
+    refuse_labelling(run)
     try:
         record = json.loads(run.config.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -275,6 +279,16 @@ def saved_job(run_dir: Path) -> Job:
     config = parse(JobConfig, record["config"], source=str(run.config))
     # The folder may have been moved since: where it is now counts.
     return Job(config.model_copy(update={"run_dir": str(run.root)}), Path(record["base"]), record["date"])
+
+
+def refuse_labelling(run: RunDir) -> None:
+    """Tell a labelling run from a night.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if run.label_config.exists():
+        raise ConfigError(f"{run.root} is a labelling run; go on with: nightroute label --config ...")
 
 
 def _identity(job: Job, router: RouterArtifact) -> Identity:

@@ -33,7 +33,7 @@ class RunOptions:
     command: str = "run"
     """What the JSON summary calls the job: run, resume or resplit."""
     retry_failed: bool = False
-    """Send the queries again whose calls failed for good."""
+    """Send calls again that the endpoint failed for good; what it answered stays, of use or not."""
     publish_unsent: bool = False
     """Publish even though the run stopped early; rows not sent get the status `unsent`."""
 
@@ -71,7 +71,8 @@ def run(job: Job, options: RunOptions) -> int:
                 find_split(night)  # says so when the config asks for another split than the published one
                 raise NothingToDoError(
                     f"run {night.run.root} is finished and published at {job.output}; use --retry-failed to send "
-                    "failed queries again, `nightroute resplit` to move alpha, or another run_dir for a new run"
+                    "again what the endpoint failed, `nightroute resplit` to move alpha, or another run_dir for a new "
+                    "run"
                 )
         watch.lap("open")
         split = prepare(night, watch)
@@ -155,14 +156,17 @@ def open_router(table: TableRun, settings: RouterSection) -> Router:
     return OnnxRouter(table.router, threads=settings.threads, token_budget=settings.token_budget)
 
 
-def warn_unpriced(table: TableRun, models: Mapping[str, Model]) -> None:
-    """Say loudly, and early, that a model has no price."""
+def warn_unpriced(table: TableRun, models: Mapping[str, Model]) -> list[str]:
+    """Say loudly, and early, that a model has no price; returns the roles of those that have none."""
+    found = []
     for role, model in models.items():
         rates = rate_card(
             model.name, table.prices, at=table.plan.created_at, provider=model.provider, base_url=model.base_url
         )
         if isinstance(rates, Unpriced):
             console.say(f"warning: {place(role)}: {rates}")
+            found.append(role)
+    return found
 
 
 def exit_code(manifest: Manifest, max_failed_share: float) -> int:

@@ -110,7 +110,8 @@ class RunDir:
             StorageError: the disk refuses.
         """
         with storing(self.root):
-            for file in (self.prices, self.sample, self.rejected):
+            ledger = self.ledger.parent.glob(f"{self.ledger.name}*")  # with its -wal and -shm
+            for file in (self.prices, self.sample, self.rejected, *ledger):
                 file.unlink(missing_ok=True)
             shutil.rmtree(self.root / "scores", ignore_errors=True)
             self.plan.unlink(missing_ok=True)  # last: while it is there, whoever is killed here begins again

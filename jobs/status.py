@@ -7,7 +7,7 @@ import polars as pl
 
 from jobs import console
 from jobs.embedding_cost import read_bill
-from jobs.night import saved_job
+from jobs.night import refuse_labelling, saved_job
 from jobs.rundir import RunDir, is_locked, read_json
 from routing.account import Billing
 from routing.ledger import LedgerReader
@@ -19,8 +19,10 @@ def status(run_dir: Path) -> int:
 
     Raises:
         InputMissingError: the folder holds no run.
+        ConfigError: it holds a labelling run.
     """
     run = RunDir(run_dir)
+    refuse_labelling(run)
     plan = read_json(Plan, run.plan)
     record: dict[str, Any] = {
         "job": "status",

@@ -86,8 +86,12 @@ def usage_reader(rates: RateCard | Unpriced) -> Usage:
 
     def tokens(body: str) -> int | None:
         try:
-            return int(json.loads(body)["usage"]["prompt_tokens"])
-        except (ValueError, TypeError, KeyError):
+            reply = json.loads(body)
+            used = reply.get("usage") or {}
+            found = used.get("prompt_tokens", used.get("total_tokens"))
+            # Vectors without a count are no failure: some servers do not count.
+            return int(found) if found is not None else 0 if reply["data"] else None
+        except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
     def cost_usd(body: str) -> Decimal:
@@ -134,12 +138,33 @@ class EmbeddingReader(LedgerReader):
         return texts.group_by("digest", maintain_order=True).agg(pl.col("alone").sum().cast(pl.Int64))
 
     def to_repeat(self) -> pl.DataFrame:
-        """Return the refused texts that have no vector and are not given up: digest, alone."""
-        return (
-            self.refused()
-            .filter(pl.col("alone") <= MAX_CUTS)
-            .join(self.answered(), on="digest", how="anti", maintain_order="left")
+        """Return the refused texts that have no vector and are not given up: digest, alone.
+
+        As long as the endpoint has answered nothing, its refusals are not held against a text.
+        """
+        refused, answered = self.refused(), self.answered()
+        if answered.is_empty():
+            return refused.with_columns(alone=pl.lit(0, pl.Int64))
+        return refused.filter(pl.col("alone") <= MAX_CUTS).join(
+            answered, on="digest", how="anti", maintain_order="left"
         )
+
+    def refusals(self, since: int) -> pl.DataFrame:
+        """Return the calls refused after a send id: error_code, error_message."""
+        return self._query(
+            "SELECT e.error_code, r.error_message FROM ends e JOIN replies r USING (send_id)"
+            " WHERE e.send_id > ? AND e.error_code IN (SELECT value FROM json_each(?)) ORDER BY e.send_id",
+            {"error_code": pl.String(), "error_message": pl.String()},
+            since,
+            json.dumps(REFUSED_CODES),
+        )
+
+    def has_answers(self, since: int) -> bool:
+        """Whether a call after a send id brought its vectors."""
+        found = self._query(
+            "SELECT EXISTS(SELECT 1 FROM ends WHERE send_id > ? AND error_code IS NULL)", {"found": pl.Int64()}, since
+        )
+        return bool(found.item())
 
     def vectors(self, send_ids: Sequence[int], *, dim: int) -> dict[int, NDArray[np.float32]]:
         """Return the vectors of some answered requests, by send id."""
@@ -160,7 +185,8 @@ class EmbeddingReader(LedgerReader):
         """Return every reply with status 200, used or not: model, replied_at, served_model, input_tokens."""
         return self._query(
             "SELECT model, replied_at, iif(json_valid(body), json_extract(body, '$.model'), NULL),"
-            " iif(json_valid(body), json_extract(body, '$.usage.prompt_tokens'), NULL) FROM replies WHERE status = 200",
+            " iif(json_valid(body), coalesce(json_extract(body, '$.usage.prompt_tokens'),"
+            " json_extract(body, '$.usage.total_tokens')), NULL) FROM replies WHERE status = 200",
             {"model": pl.String(), "replied_at": pl.Float64(), "served_model": pl.String(), "input_tokens": pl.Int64()},
         )
 

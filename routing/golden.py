@@ -12,6 +12,9 @@ CHOICES: Final = "A-J"
 _NUMBER: Final = r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|[-+]?\.\d+"
 _BOXED: Final = r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 
+_END: Final = r"(?:\s*(?:[^\w\s']|$)|\s*\n|\s+(?i:because|since)\b)"
+"""What follows a letter that is said to be the answer: "the answer is I think B" and "is A dog" say none."""
+
 
 def score(answer: pl.Expr, reference: pl.Expr, match: Match) -> pl.Expr:
     """Grade answers: 1.0 where they match, else 0.0; null where the reference holds nothing to compare with.
@@ -56,16 +59,17 @@ def last_number(text: pl.Expr) -> pl.Expr:
 def choice(text: pl.Expr) -> pl.Expr:
     r"""Read the chosen letter, A to J, in this order of trust.
 
-    The last `\boxed{B}`; the last "answer is B", "answer: (B)"; a text that is, or begins with, a letter (`b`, `(B)`,
-    `B. Paris`); the last letter in parentheses or bold. Null where there is none: a bare "A" or "I" inside a
-    sentence is a word.
+    The last `\boxed{B}`; the last "answer is B", "answer: (B)"; a text that is a letter, or begins with one in
+    parentheses, brackets or bold (`b`, `(B) Paris`); the last letter in parentheses or bold; a text that begins with
+    a letter and its mark (`B. Paris`). Null where there is none: a bare "A" or "I" inside a sentence is a word.
     """
     boxed = _last(text, rf"\\boxed\s*\{{\s*(?:\\text\s*\{{\s*)?\(?([{CHOICES}{CHOICES.lower()}])\)?[\s}}]*\}}")
-    said = _last(text, rf"(?i:answer)(?i:\s+is)?\s*[:=]?\s*(?i:option\s+|choice\s+)?[(\[*\s]*([{CHOICES}])(?:[^\w']|$)")
+    said = _last(text, rf"(?i:answer)(?i:\s+is)?\s*[:=]?\s*(?i:option\s+|choice\s+)?[(\[*\s]*([{CHOICES}]){_END}")
     alone = text.str.extract(rf"^[\s(\[*\"']*([{CHOICES}{CHOICES.lower()}])[\s)\].*\"']*$")
-    first = text.str.extract(rf"^\s*[(\[*]*([{CHOICES}])(?:[.):\]*,]|\s*\n)")
+    opened = text.str.extract(rf"^\s*(?:\(|\[|\*\*)[(\[*]*([{CHOICES}])[.):\]*]")
     marked = _last(text, rf"(?:\(|\*\*)([{CHOICES}])(?:\)|\*\*)")
-    return pl.coalesce(boxed, said, alone, first, marked).str.to_uppercase()
+    first = text.str.extract(rf"^\s*([{CHOICES}])[.):\]*]")
+    return pl.coalesce(boxed, said, alone, opened, marked, first).str.to_uppercase()
 
 
 def _last(text: pl.Expr, pattern: str) -> pl.Expr:

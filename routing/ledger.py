@@ -108,6 +108,10 @@ class LedgerReader:
             rows = connection.execute(sql, values).fetchall()
         return pl.DataFrame(rows, schema=schema, orient="row")
 
+    def has_sends(self) -> bool:
+        """Whether anything was ever sent."""
+        return bool(self._query("SELECT EXISTS(SELECT 1 FROM sends)", {"found": pl.Int64()}).item())
+
     def ended(self, part: int) -> pl.DataFrame:
         """Return the decided calls of a part, the latest decision each: call_key, error_code (null: answered)."""
         return self._query(

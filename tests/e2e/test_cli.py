@@ -298,7 +298,7 @@ def test_retry_failed_sends_only_the_failed(desk: Desk) -> None:
         assert ended.summary["errors"] == {"unprocessable": 4}
         answers = dict(desk.published().filter(status="ok").select("query_id", "answer").iter_rows())
         assert len(bodies) == 6
-        assert_told(desk.of_run("resume"), 99, "use --retry-failed to send failed queries again")
+        assert_told(desk.of_run("resume"), 99, "use --retry-failed to send again what the endpoint failed")
         again = desk.of_run("resume", "--retry-failed")
         assert (again.exit_code, again.summary["revision"], again.summary["rows"]["ok"]) == (0, 2, 6)
         assert len(bodies) == 10

@@ -243,6 +243,30 @@ def test_a_refused_prompt_is_set_aside_and_a_long_one_is_cut(tmp_path: Path) -> 
     assert [len(texts) for texts in requests].count(1) == 8 + 3 + 1  # the spoilt batch one by one; q3 again; q7 halved
 
 
+def test_an_endpoint_that_refuses_everything_spoils_no_prompt(tmp_path: Path) -> None:
+    refusing = [True]
+    with choosy(lambda _: not refusing[0], dim=DIM) as (url, requests):
+        desk = desk_at(tmp_path, url)
+        desk.put(questions(3))
+        for _ in range(6):
+            assert_told(desk.run("--embed", command="plan"), 75, "refused all that it was sent, the last with bad_requ")
+        refusing[0] = False
+        ended = desk.run("--embed", command="plan")
+    assert ended.exit_code == 0, ended.stderr
+    assert ended.summary["rows"]["rejected"] == 0
+    assert sorted(texts[0] for texts in requests[-3:]) == sorted(questions(3)["text"])  # whole
+
+
+def test_more_replies_than_are_read_at_once(desk: Desk, monkeypatch: pytest.MonkeyPatch, counter: TokenCounter) -> None:
+    monkeypatch.setattr("jobs.embedding._REPLIES", 2)
+    desk.config["router.embedding"]["batch_size"] = 3
+    desk.put(questions(20))
+    assert desk.run().exit_code == 0
+    published = desk.published()
+    vectors = np.stack([hashed_embedding(counter.ids(text), DIM, seed=0) for text in published["prompt"]])
+    assert_allclose(published["win_rate"], 1 / (1 + np.exp(-4 * vectors[:, 0].astype(np.float64))), atol=1e-6)
+
+
 def test_an_endpoint_that_is_not_there_is_told_and_spends_nothing(tmp_path: Path) -> None:
     with choosy(lambda text: False, dim=DIM, status=404) as (url, _):
         desk = desk_at(tmp_path, url)

@@ -11,6 +11,7 @@ import pytest
 
 from jobs import label_run
 from jobs.label_config import JUDGES
+from routing.ledger import Ledger
 from routing.training.importers import battle_table, detect
 from tests.e2e.desk import assert_told, nightroute
 from tests.e2e.harness import ROOT, Server, serving
@@ -348,6 +349,36 @@ def test_a_file_of_somebody_else_is_not_overwritten(desk: LabelDesk, server: Ser
     assert_told(nightroute("label", "--config", str(desk.config)), 78, "already holds something else")
     assert pl.read_parquet(desk.output).columns == ["mine"]
     assert server.received(since) == 0
+
+
+def test_labels_are_no_input_of_the_next_run(desk: LabelDesk, server: Server) -> None:
+    since = server.mark()
+    for pattern in ("*.parquet", "queries.parquet"):
+        args = ["--set", f"input.path={pattern}", "--set", f"output.path={pattern.replace('*', 'more')}"]
+        assert_told(nightroute("label", "--config", str(desk.config), *args), 78, "would be read as input by the next")
+    assert server.received(since) == 0
+
+
+def test_a_budget_needs_prices(desk: LabelDesk, server: Server) -> None:
+    since = server.mark()
+    args = ["--set", "models.judge.name=other", "--max-usd", "1"]
+    assert_told(nightroute("label", "--config", str(desk.config), *args), 78, "cannot hold a model without a price")
+    assert told(desk, 0, *args, "--dry-run")["cost_usd"] is None
+    assert server.received(since) == 0
+
+
+def test_a_run_that_stopped_before_its_first_call_begins_anew(desk: LabelDesk) -> None:
+    told(desk, 0, "--dry-run")
+    Ledger(desk.run_dir / "ledger" / "ledger.sqlite").close()
+    assert told(desk, 1, "--set", "sample.size=7", "--set", "sample.seed=9")["rows"]["sampled"] == 7  # type: ignore[index]
+
+
+def test_labelling_runs_and_nights_are_told_apart(desk: LabelDesk) -> None:
+    told(desk, 0, "--dry-run")
+    for command in ("status", "resume"):
+        assert_told(nightroute(command, str(desk.run_dir)), 78, "is a labelling run; go on with: nightroute label")
+    (desk.run_dir / "config.json").write_text("{}", encoding="utf-8")
+    assert_told(nightroute("label", "--config", str(desk.config)), 78, "is a nightly run")
 
 
 def test_nothing_to_label(tmp_path: Path, server: Server) -> None:

@@ -138,6 +138,14 @@ def test_the_guards_read_tokens_and_their_price() -> None:
     assert usage.cost_usd(body([[1]])) == Decimal(0)
 
 
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [({"usage": {"total_tokens": 9}}, 9), ({"usage": None}, 0), ({"usage": {}}, 0), ({"usage": {}, "data": []}, None)],
+)
+def test_vectors_without_a_count_are_no_failure(fields: dict[str, Any], tokens: int | None) -> None:
+    assert usage_reader(Unpriced("e-1", "no price")).tokens(body([[1]], **fields)) == tokens
+
+
 # ---- the ledger -----------------------------------------------------------------------------------------------------
 
 
@@ -178,8 +186,17 @@ def test_a_refused_text_is_repeated_alone_until_it_is_given_up(tmp_path: Path) -
     ledger = booked(tmp_path / "l", (["a", "b"], "bad_request", None), (["a"], None, body([[1]])), *[alone] * MAX_CUTS)
     assert dict(zip(names(ledger.refused()), ledger.refused()["alone"], strict=True)) == {"a": 0, "b": MAX_CUTS}
     assert names(ledger.to_repeat()) == ["b"]
-    given_up = booked(tmp_path / "m", *[alone] * (MAX_CUTS + 1))
+    given_up = booked(tmp_path / "m", (["a"], None, body([[1]])), *[alone] * (MAX_CUTS + 1))
     assert given_up.to_repeat().is_empty()
+
+
+def test_an_endpoint_that_refuses_all_gives_no_text_up(tmp_path: Path) -> None:
+    ledger = booked(tmp_path / "l", *[(["b"], "bad_request", None)] * (MAX_CUTS + 1))
+    assert ledger.to_repeat()["alone"].to_list() == [0]
+    assert ledger.refusals(MAX_CUTS).rows() == [("bad_request", "bad_request")]
+    assert not ledger.has_answers(0)
+    answered = booked(tmp_path / "m", (["a"], None, body([[1]])), (["b"], "bad_request", None))
+    assert (answered.has_answers(0), answered.has_answers(1)) == (True, False)
 
 
 def test_other_failures_are_told_and_everything_with_status_200_is_billed(tmp_path: Path) -> None:
