@@ -75,7 +75,7 @@ router: $(TRAIN)/train.stamp ## rebuild the shipped router from ../shared/data (
 test-train: $(TRAIN)/train.stamp ## run the tests that need torch (`make test` skips them)
 	@$(TRAIN)/bin/python -m pytest -q -n 2 --dist worksteal tests/unit/training
 
-train-small: $(TRAIN)/train.stamp ## train, export and check every kind of router on two cores (minutes; docs/results/export.md)
+train-small: $(TRAIN)/train.stamp ## train, export and check every kind of router on two cores (about 20 minutes)
 	@$(TRAIN)/bin/python examples/train_small.py
 
 peers: $(PEERS)/peers.stamp ## install RouteLLM in an environment of its own; tests/published compares with it

@@ -241,9 +241,8 @@ def export(router: "TrainedRouter", rows: "Tokens", config: RouterConfig) -> Exp
     parity = check_parity(graph, rows, router.win_rates(rows))
     quantization = None
     if config.export.int8:
-        full = graph.win_rates(rows)
         graph = Graph(quantized(graph.model), threads=config.threads, token_budget=TOKEN_BUDGET)
-        quantization = compare(full, graph.win_rates(rows))
+        quantization = compare(parity.win_rates, graph.win_rates(rows))
     return Exported(graph, parity.max_error, parity.mean_error, parity.prompts, quantization)
 
 

@@ -27,7 +27,13 @@ class Parity:
     max_error: float
     """Largest |difference| in win rate."""
     mean_error: float
-    prompts: int
+    win_rates: NDArray[np.float64]
+    """What the graph said, shape (prompts,)."""
+
+    @property
+    def prompts(self) -> int:
+        """Prompts compared."""
+        return len(self.win_rates)
 
 
 class Graph:
@@ -86,14 +92,15 @@ def check_parity(graph: Graph, rows: Tokens, expected: NDArray[np.float64]) -> P
         ArtifactError: a win rate differs by more than `PARITY_TOLERANCE`.
     """
     check_enough(len(rows))
-    errors = np.abs(graph.win_rates(rows) - expected)
+    rates = graph.win_rates(rows)
+    errors = np.abs(rates - expected)
     error = float(errors.max())
     if not error <= PARITY_TOLERANCE:
         raise ArtifactError(
             f"the exported graph differs from the training framework by {error:.2e} in win rate, at most "
             f"{PARITY_TOLERANCE:.0e} is allowed; nothing was written: this is a bug of the export, report it"
         )
-    return Parity(max_error=error, mean_error=float(errors.mean()), prompts=len(rows))
+    return Parity(max_error=error, mean_error=float(errors.mean()), win_rates=rates)
 
 
 def write_artifact(

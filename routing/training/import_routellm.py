@@ -115,14 +115,14 @@ def mf_parity(found: BilinearHead, model: onnx.ModelProto, *, n: int, seed: int)
     vectors = np.random.default_rng(seed).standard_normal((n, found.pair.model.projection.shape[1]))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (rates,) = session.run(["win_rate"], {"embedding": vectors})
-    errors = np.abs(np.asarray(rates, np.float64) - found.win_rates(vectors))
+    rates = np.asarray(session.run(["win_rate"], {"embedding": vectors})[0], np.float64)
+    errors = np.abs(rates - found.win_rates(vectors))
     if not errors.max() <= PARITY_TOLERANCE:
         raise ArtifactError(
             f"the graph differs from the checkpoint by {errors.max():.2e} in win rate, at most {PARITY_TOLERANCE:.0e} "
             "is allowed; nothing was written: this is a bug of the import, report it"
         )
-    return Parity(float(errors.max()), float(errors.mean()), n)
+    return Parity(float(errors.max()), float(errors.mean()), rates)
 
 
 class _FirstOfThree(nn.Module):
