@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from routing.training.dataset import TrainingSet
+    from routing.training.encoder import Encoder
     from routing.training.loop import LoopConfig
     from routing.training.prompt_embeddings import PromptEmbeddings
     from routing.training.router import Progress, Run, TrainedRouter
@@ -71,16 +72,33 @@ def fit_router(config: RouterConfig, dataset: "TrainingSet", *, base: Path, chec
 
 def words(config: RouterConfig, base: Path) -> "Lexicon":
     """Return the lexicon of the config's encoder: made once a process, since it passes every token through it."""
+    return _lexicon(_encoder_folder(config, base))
+
+
+def _encoder(config: RouterConfig, base: Path) -> "Encoder":
+    """Return the config's encoder; read once a process."""
+    return _loaded(_encoder_folder(config, base))
+
+
+def _encoder_folder(config: RouterConfig, base: Path) -> Path:
+    from routing.training.encoder import find_encoder
+
     path = config.encoder.path
-    return _lexicon(base / path if path is not None else None)
+    return find_encoder(base / path if path is not None else None)
 
 
 @cache
-def _lexicon(path: Path | None) -> "Lexicon":
-    from routing.training.encoder import find_encoder, load_encoder
+def _loaded(folder: Path) -> "Encoder":
+    from routing.training.encoder import load_encoder
+
+    return load_encoder(folder)
+
+
+@cache
+def _lexicon(folder: Path) -> "Lexicon":
     from routing.training.static_mf import lexicon
 
-    return lexicon(load_encoder(find_encoder(path)))
+    return lexicon(_loaded(folder))
 
 
 @contextmanager
@@ -151,12 +169,9 @@ def _baseline(config: RouterConfig, dataset: "TrainingSet", base: Path, run: "Ru
 
 
 def _baseline_text(config: RouterConfig, base: Path) -> "TextInput":
-    from routing.training.encoder import find_encoder, load_encoder
     from routing.training.text_input import TextInput
 
-    path = config.encoder.path
-    encoder = load_encoder(find_encoder(base / path if path is not None else None))
-    return TextInput(encoder.tokenizer, Truncation(head=BASELINE_TOKENS, tail=0))
+    return TextInput(_encoder(config, base).tokenizer, Truncation(head=BASELINE_TOKENS, tail=0))
 
 
 BASELINE_TOKENS = 8_192
@@ -165,7 +180,6 @@ BASELINE_TOKENS = 8_192
 
 def _embeddings(config: EmbeddingKinds, base: Path) -> "PromptEmbeddings":
     from routing.training.embedders import encoder_embedder, static_embedder
-    from routing.training.encoder import find_encoder, load_encoder
     from routing.training.prompt_embeddings import PromptEmbeddings
 
     wanted = config.embedder
@@ -175,9 +189,9 @@ def _embeddings(config: EmbeddingKinds, base: Path) -> "PromptEmbeddings":
         lexicon = words(config, base)
         embedder = static_embedder(lexicon, dim=wanted.dim, sif=wanted.sif, truncation=cut, counts=wanted.counts)
         return PromptEmbeddings(embedder, cache=folder)
-    path = config.encoder.path
-    encoder = load_encoder(find_encoder(base / path if path is not None else None))
-    return PromptEmbeddings(encoder_embedder(encoder, truncation=cut, counts=wanted.counts), cache=folder)
+    return PromptEmbeddings(
+        encoder_embedder(_encoder(config, base), truncation=cut, counts=wanted.counts), cache=folder
+    )
 
 
 def _base_model(name: str | None, base: Path) -> str | None:

@@ -10,7 +10,7 @@ import polars as pl
 from jobs.config import Model
 from jobs.dispatching import call_key, model_key
 from jobs.label_config import LabelJob, text_sha256
-from jobs.night import SIDES, TableRun, billing, embedding_model, endpoint_fields, open_table
+from jobs.night import SIDES, TableRun, billing, embedding_model, endpoint_fields, open_table, table_identity
 from jobs.rundir import RunDir, write_atomic, write_parquet
 from jobs.scoring import read_scored
 from jobs.source import ROW, read_part
@@ -87,14 +87,7 @@ def _identity(job: LabelJob, router: RouterArtifact, prompt: JudgePrompt | None)
         )
     golden = config.golden if config.golden.column is not None else None
     return LabelIdentity(
-        input_path=str(job.path(config.input.path)),
-        columns=dict(config.input.columns),
-        drop=config.input.drop,
-        date=job.date,
-        date_column=config.input.date_column,
-        max_prompt_tokens=config.input.max_prompt_tokens,
-        part_rows=config.input.part_rows,
-        router_sha256=router.sha256,
+        **table_identity(job, router),
         strong=endpoint_fields(models["strong"]),
         weak=endpoint_fields(models["weak"]),
         judge=endpoint_fields(models[JUDGE]) if JUDGE in models else None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -291,18 +291,26 @@ def refuse_labelling(run: RunDir) -> None:
         raise ConfigError(f"{run.root} is a labelling run; go on with: nightroute label --config ...")
 
 
+def table_identity(job: TableJob[TableConfig], router: RouterArtifact) -> dict[str, Any]:
+    """What every job over a table is identified by: the table, how it is cut, and the router."""
+    table = job.config.input
+    return {
+        "input_path": str(job.path(table.path)),
+        "columns": dict(table.columns),
+        "drop": table.drop,
+        "date": job.date,
+        "date_column": table.date_column,
+        "max_prompt_tokens": table.max_prompt_tokens,
+        "part_rows": table.part_rows,
+        "router_sha256": router.sha256,
+    }
+
+
 def _identity(job: Job, router: RouterArtifact) -> Identity:
     config = job.config
     embedding = embedding_model(config.router, router)
     return Identity(
-        input_path=str(job.path(config.input.path)),
-        columns=dict(config.input.columns),
-        drop=config.input.drop,
-        date=job.date,
-        date_column=config.input.date_column,
-        max_prompt_tokens=config.input.max_prompt_tokens,
-        part_rows=config.input.part_rows,
-        router_sha256=router.sha256,
+        **table_identity(job, router),
         strong=endpoint_fields(config.models.strong),
         weak=endpoint_fields(config.models.weak),
         embedding=None if embedding is None else endpoint_fields(embedding),

@@ -61,7 +61,7 @@ def battles(raw: pl.DataFrame, exclusions: Exclusions) -> dy.DataFrame[Battles]:
     unknown = raw.filter(~pl.col("winner").is_in(WINNERS) | pl.col("winner").is_null())["winner"].unique().sort()
     if len(unknown):
         raise DataError(f"battles: winner must be one of {list(WINNERS)}, got {unknown.to_list()}; map it, or drop it")
-    kept = raw.filter(_clean(), exclusions.keep(raw.columns))
+    kept = without_overlap(raw).filter(_long(), exclusions.keep(raw.columns))
     votes = pl.when(pl.col("label_kind") == "human").then(HUMAN_WEIGHT).otherwise(1.0)
     rows = kept.select(
         "prompt",
@@ -83,7 +83,7 @@ def correctness(raw: pl.DataFrame, exclusions: Exclusions) -> dy.DataFrame[Corre
         DataError: a column is missing, or no row is left.
     """
     _require(raw, "correctness", ("prompt", "model", "score", "benchmark", "source", *OVERLAP_COLUMNS))
-    kept = raw.filter(_clean(), exclusions.keep(raw.columns), pl.col("score").is_not_null())
+    kept = without_overlap(raw).filter(_long(), exclusions.keep(raw.columns), pl.col("score").is_not_null())
     keys = ("prompt", "model", "benchmark", "source")
     rows = (
         kept.with_columns(pl.col("model", "benchmark", "source").cast(pl.String), pl.col("score").cast(pl.Float64))
@@ -103,7 +103,7 @@ def golden(raw: pl.DataFrame, exclusions: Exclusions) -> dy.DataFrame[Golden]:
         DataError: a column is missing, or no row is left.
     """
     _require(raw, "golden", ("prompt", "strong_score", "weak_score", "benchmark", *OVERLAP_COLUMNS))
-    kept = raw.filter(_clean(), exclusions.keep(raw.columns))
+    kept = without_overlap(raw).filter(_long(), exclusions.keep(raw.columns))
     rows = (
         kept.select("prompt", "strong_score", "weak_score", source=pl.col("benchmark").cast(pl.String))
         .group_by("prompt", maintain_order=True)
@@ -185,10 +185,8 @@ def without_overlap(raw: pl.DataFrame) -> pl.DataFrame:
     return kept.filter(pl.max_horizontal(near) < MAX_OVERLAP) if near else kept
 
 
-def _clean() -> pl.Expr:
-    exact = pl.any_horizontal(pl.col(f"exact_{name}").fill_null(value=False) for name in EVALUATION_SETS)
-    overlap = pl.max_horizontal(pl.col(f"sim_{name}").fill_null(0.0) for name in EVALUATION_SETS)
-    return ~exact & (overlap < MAX_OVERLAP) & (pl.col("prompt").str.len_chars() >= MIN_PROMPT_CHARS)
+def _long() -> pl.Expr:
+    return pl.col("prompt").str.len_chars() >= MIN_PROMPT_CHARS
 
 
 def _require(raw: pl.DataFrame, name: str, columns: tuple[str, ...]) -> None:
