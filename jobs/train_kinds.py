@@ -98,6 +98,7 @@ class CausalLlmFit(Section):
     """Path (relative to the config) or hub id of a causal LM; left out: the installed SmolLM2-135M-Instruct."""
     template: str | None = None
     """File of the instruction, relative to the config; left out: the one that nightroute ships."""
+    chat: bool = True
     win_label: int = Field(1, ge=1, le=5)
     tie_label: int = Field(4, ge=1, le=5)
     loss_label: int = Field(5, ge=1, le=5)

@@ -44,6 +44,8 @@ class CausalLlmConfig:
     base: str | None = None
     """Folder, GGUF file or hub id of a causal LM; null is the installed SmolLM2-135M-Instruct."""
     template: Path = TEMPLATE
+    chat: bool = True
+    """Puts the instruction into the base's chat format, if it has one."""
     win_label: int = 1
     """Label of a prompt on which the strong model won."""
     tie_label: int = 4
@@ -102,7 +104,7 @@ def fit_causal_llm(dataset: TrainingSet, config: CausalLlmConfig, run: Run) -> T
 
 
 def instruction(base: Base, config: CausalLlmConfig) -> TextInput:
-    """Return the text input whose prefix and suffix are the instruction, in the base's chat format if it has one.
+    """Return the text input whose prefix and suffix are the instruction, in the base's chat format if asked for.
 
     Raises:
         ConfigError: the template cannot be read, or does not hold `{prompt}` exactly once.
@@ -113,8 +115,9 @@ def instruction(base: Base, config: CausalLlmConfig) -> TextInput:
         raise ConfigError(f"template {config.template} cannot be read ({error.strerror}); check template") from error
     if template.count(_SLOT) != 1:
         raise ConfigError(f"template {config.template} must hold {_SLOT} once, got it {template.count(_SLOT)} times")
-    leading = specials(base.tokenizer).prefix if base.chat is None else ()
-    whole = f"{template}\n\n" if base.chat is None else base.chat(template)
+    chat = base.chat if config.chat else None
+    leading = specials(base.tokenizer).prefix if chat is None else ()
+    whole = f"{template}\n\n" if chat is None else chat(template)
     before, behind = whole.split(_SLOT)
     return TextInput(
         tokenizer=base.tokenizer,

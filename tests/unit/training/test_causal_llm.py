@@ -86,6 +86,9 @@ def test_a_chat_format_frames_the_instruction(folder: Path, template: Path, tmp_
     text = instruction(load_causal_lm(str(tmp_path / "chat")), config(folder, template))
     (row,) = text.tokens(["hello"])
     assert [WORDS[token] for token in row] == ["w70", "w1", "w2", "hello", "w3", "w71", "w72", "[["]
+    plain = instruction(load_causal_lm(str(tmp_path / "chat")), config(folder, template, chat=False))
+    (row,) = plain.tokens(["hello"])
+    assert [WORDS[token] for token in row] == ["[CLS]", "w1", "w2", "hello", "w3", "[["]
 
 
 def test_label_rows_begin_as_the_rows_of_the_digits(folder: Path) -> None:
