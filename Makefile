@@ -8,7 +8,7 @@ TRAIN := .venv-train
 PEERS := .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all check lint types imports format router test-train train-small peers queries bench build clean
+.PHONY: help setup run test test-all check lint types imports format router test-train train-small evaluate guarantees test-browser peers queries bench build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -73,10 +73,17 @@ router: $(TRAIN)/train.stamp ## rebuild the shipped router from ../shared/data (
 	@$(TRAIN)/bin/nightroute train --config examples/train/static-mf.toml
 
 test-train: $(TRAIN)/train.stamp ## run the tests that need torch (`make test` skips them)
-	@$(TRAIN)/bin/python -m pytest -q -n 2 --dist worksteal tests/unit/training
+	@$(TRAIN)/bin/python -m pytest -q -n 2 --dist worksteal tests/unit/training tests/e2e/test_study.py
 
-train-small: $(TRAIN)/train.stamp ## train, export and check every kind of router on two cores (about 20 minutes)
+train-small: $(TRAIN)/train.stamp ## train, export and check every kind of router on two cores (under 15 minutes)
 	@$(TRAIN)/bin/python examples/train_small.py
+
+evaluate: $(TRAIN)/train.stamp ## every table of docs/results/quality.md from ../shared/data (NIGHTROUTE_DATA)
+	@$(TRAIN)/bin/python examples/quality.py
+
+test-browser: $(VENV)/dev.stamp ## open the pages in a headless Chromium
+	@$(PIP) install --group browser
+	@$(BIN)/python -m pytest -q tests/browser
 
 peers: $(PEERS)/peers.stamp ## install RouteLLM in an environment of its own; tests/published compares with it
 
@@ -87,6 +94,10 @@ bench: $(VENV)/dev.stamp ## speed and memory (docs/results/speed.md)
 	@$(BIN)/python benchmarks/ledger.py
 	@$(BIN)/python benchmarks/scoring.py
 	@$(BIN)/python benchmarks/night.py
+
+guarantees: $(TRAIN)/train.stamp ## the PGR guarantee and the split by gain per dollar, measured (minutes)
+	@$(TRAIN)/bin/python benchmarks/guarantee.py
+	@$(TRAIN)/bin/python benchmarks/gain_per_dollar.py
 
 build: $(VENV)/dev.stamp ## wheel and sdist in dist/
 	@rm -rf dist

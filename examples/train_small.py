@@ -27,7 +27,7 @@ OUT = EXAMPLES.parent / "out" / "train-small"
 ROWS = 60
 """Queries of the night that each router routes."""
 
-KINDS = ("length", "random", "constant", "cluster", "linear", "sw", "mf", "bert", "bert-lora", "causal-llm")
+KINDS = ("length", "random", "constant", "ngram", "cluster", "linear", "sw", "mf", "bert", "bert-lora", "causal-llm")
 """Configs, the quick ones first."""
 
 

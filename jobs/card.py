@@ -41,6 +41,7 @@ def _lines(card: RouterCard) -> list[str]:
         *_counts("left out of it", card.dropped),
         f"graph against its training framework: {card.parity_max_error:.1e} on {card.parity_prompts:,} prompts",
         *_quantization(card),
+        *_calibration(card),
         *_counts("of the fit", card.notes),
         f"licence: {card.licence}",
         "what it cannot do:",
@@ -63,6 +64,14 @@ def _quantization(card: RouterCard) -> list[str]:
     return [
         f"{int8.scheme}: {int8.max_error:.1e} at most against fp32; prompts that change sides, by strong share: {moved}"
     ]
+
+
+def _calibration(card: RouterCard) -> list[str]:
+    found = card.calibration
+    if found is None:
+        return []
+    error = f"ECE {found.ece_before:.3f} before, {found.ece_after:.3f} after (cross-fitted)"
+    return [f"calibrated ({found.method}) on {found.n:,} labels: {error}"]
 
 
 def _counts(what: str, figures: Mapping[str, float]) -> list[str]:

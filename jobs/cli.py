@@ -102,6 +102,9 @@ def resplit(
     alpha: Annotated[float | None, typer.Option(help="New cost threshold, in [0, 1].")] = None,
     strong_share: Annotated[float | None, typer.Option(help="New strong share, in [0, 1].")] = None,
     split_usd: Annotated[str | None, typer.Option("--split-usd", help="New budget to split for.")] = None,
+    order: Annotated[
+        str | None, typer.Option(help="With --split-usd: win_rate or gain_per_usd; as before if left out.")
+    ] = None,
     max_usd: MaxUsdOption = None,
     publish_unsent: UnsentOption = False,  # noqa: FBT002
 ) -> int:
@@ -111,9 +114,11 @@ def resplit(
     from jobs.resplit import resplit as resplit_job
     from jobs.run import RunOptions
 
-    given = {"alpha": alpha, "strong_share": strong_share, "max_usd": split_usd}
-    section = parse(SplitSection, {key: value for key, value in given.items() if value is not None}, source="resplit")
     job = override_job(saved_job(run_dir), _with_budget([], max_usd))
+    before = job.config.split
+    given = {"alpha": alpha, "strong_share": strong_share, "max_usd": split_usd, "history": before.history}
+    given["order"] = order if split_usd is None else order or before.order
+    section = parse(SplitSection, {key: value for key, value in given.items() if value is not None}, source="resplit")
     return resplit_job(job, section, RunOptions(command="resplit", publish_unsent=publish_unsent))
 
 
@@ -169,6 +174,20 @@ def train(
 
 
 @app.command()
+def study(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Study config (TOML).")],
+    output: Annotated[Path | None, typer.Option(help="Folder of the results instead of the config's.")] = None,
+) -> int:
+    """Measure what preferences, golden labels and labels of a benchmark are worth to each kind of router."""
+    from jobs import console
+    from jobs.study import study as study_job
+
+    summary = study_job(config, output=output)
+    console.emit(summary.record() | {"status": "studied", "exit_code": summary.exit_code})
+    return summary.exit_code
+
+
+@app.command()
 def label(
     config: Annotated[Path, typer.Option("--config", "-c", help="Labelling config (TOML).")],
     golden: Annotated[
@@ -189,6 +208,36 @@ def label(
     job = load_label(config, overrides=_with_budget(overrides, max_usd), golden=golden, date=date)
     options = LabelOptions(dry_run=dry_run, retry_failed=retry_failed, publish_unsent=publish_unsent)
     return label_job(job, options)
+
+
+@app.command()
+def evaluate(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Evaluation config (TOML).")],
+    overrides: SetOption = [],  # noqa: B006
+) -> int:
+    """Measure routers on benchmarks or your own labels: quality, cost, intervals, beside random, length and oracle."""
+    from jobs import console
+    from jobs.evaluate import evaluate as evaluate_routers
+    from jobs.evaluate import show
+    from jobs.evaluate_config import load_evaluation
+
+    summary = evaluate_routers(load_evaluation(config, overrides=overrides))
+    show(summary)
+    console.emit(summary.record() | {"status": "evaluated", "exit_code": 0})
+    return 0
+
+
+@app.command()
+def calibrate(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Calibration config (TOML).")],
+    overrides: SetOption = [],  # noqa: B006
+    date: DateOption = None,
+) -> int:
+    """Find alpha for a strong share, a budget or a quality target with confidence; calibrate win rates on labels."""
+    from jobs.calibrate import calibrate as calibrate_job
+    from jobs.calibrate_config import load_calibrate
+
+    return calibrate_job(load_calibrate(config, overrides=overrides, date=date))
 
 
 @app.command("import-routellm")

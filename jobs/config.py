@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar, get_args
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -116,7 +116,7 @@ class RouterSection(Section):
 
 
 class SplitSection(Section):
-    """How to cut the table: exactly one of the three."""
+    """How to cut the table: exactly one of alpha, strong_share and max_usd."""
 
     alpha: float | None = Field(None, ge=0, le=1)
     """Cost threshold: strong iff win_rate >= alpha."""
@@ -124,12 +124,18 @@ class SplitSection(Section):
     """Share of queries that go to the strong model (0..1, not percent), met to one row."""
     max_usd: Usd | None = None
     """Budget for the whole table: as many strong queries as its expected cost allows; also the limit of [budget]."""
+    order: Literal["win_rate", "gain_per_usd"] = "win_rate"
+    """Which queries go strong first; `gain_per_usd` (with max_usd only): the highest expected gain per extra dollar."""
+    history: str | None = None
+    """Answers paid for before (a Parquet file, a glob or a folder): they tell how long answers to a prompt are."""
 
     @model_validator(mode="after")
     def _one_rule(self) -> "SplitSection":
         given = [name for name in ("alpha", "strong_share", "max_usd") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of alpha, strong_share and max_usd, got {given or 'none'}")
+        if self.order != "win_rate" and self.max_usd is None:
+            raise ValueError(f"order = {self.order!r} spends a budget: give max_usd instead of {given[0]}")
         return self
 
 

@@ -17,7 +17,7 @@ from jobs.splitting import Forecast
 from routing.dispatch import Progress as DispatchProgress
 from routing.estimate import LENGTH_SPREAD, TOKENIZER_SPREAD, Interval
 from schemas.artifact import Metric
-from schemas.run import EmbeddingBill, Manifest, Split
+from schemas.run import AnswerLength, EmbeddingBill, Manifest, Split
 
 
 class FitProgress(Protocol):
@@ -181,8 +181,11 @@ def show_plan(
             side, models[side], f"{n:,}", share, f"{forecast.input_tokens[side]:,}", f"{forecast.output_tokens[side]:,}"
         )
     STDERR.print(table)
-    ties = f", {split.n_tied_strong} of {split.n_tied} queries at exactly alpha go strong" if split.n_tied > 1 else ""
-    say(f"alpha {split.alpha:.6f} from {split.rule} = {split.wanted}{ties}")
+    at = "alpha" if split.alpha is not None else "this gain"
+    ties = f", {split.n_tied_strong} of {split.n_tied} queries at exactly {at} go strong" if split.n_tied > 1 else ""
+    say(f"{threshold(split)} from {split.rule} = {split.wanted}{ties}")
+    for side, length in split.answer_lengths.items():
+        say(f"answers of {models[side]}: {answer_length(length)}")
     for title, interval in (
         ("expected cost", forecast.routed),
         ("all strong", forecast.all_strong),
@@ -197,6 +200,21 @@ def show_plan(
     )
     if rejected:
         say(f"rows rejected: {rejected} (rejected.parquet in the run folder says why)")
+
+
+def threshold(split: Split) -> str:
+    """Where a table was cut, in the unit of its order."""
+    if split.alpha is not None:
+        return f"alpha {split.alpha:.6f}"
+    return f"min_gain_per_usd {split.min_gain_per_usd:.6g} (expected score points a dollar more has to buy)"
+
+
+def answer_length(length: AnswerLength) -> str:
+    """How long answers are expected to be, for people."""
+    source = f"fitted on {length.answers:,} answers" if length.answers else "assumed"
+    if not length.power:
+        return f"{length.scale:.1f} tokens ({source})"
+    return f"{length.scale:.4g} x prompt tokens ^ {length.power:.3f} ({source})"
 
 
 def span(interval: Interval | None) -> str:
@@ -243,7 +261,7 @@ def show_manifest(manifest: Manifest, output: str) -> None:
     say(
         f"rows: {rows['read']:,} read, {rows['ok']:,} answered, {rows['truncated']:,} truncated, "
         f"{rows['failed']:,} failed, {rows['unsent']:,} unsent, {rows['rejected']:,} rejected; "
-        f"{totals.attempts:,} calls; alpha {manifest.split.alpha:.6f}"
+        f"{totals.attempts:,} calls; {threshold(manifest.split)}"
     )
     if manifest.embedding is not None:
         say(f"{embedding_line(manifest.embedding)}, on top of the total")

@@ -17,8 +17,8 @@ import polars_hash as plh
 from jobs.config import Dispatch, Model
 from jobs.embedding_cost import embedding_usd
 from jobs.night import SIDES, Night, TableRun, endpoint, endpoint_fields, pricing
-from jobs.scoring import read_scored
 from jobs.source import read_part
+from jobs.splitting import in_order
 from routing.account import Billing, spent
 from routing.calls import Call, Complete, Endpoint, Request
 from routing.dispatch import Dispatcher, DispatchPolicy, Progress, Usage
@@ -107,7 +107,7 @@ def routed_part(night: Night, part: Part, split: Split) -> pl.DataFrame:
     """ROUTED of a part."""
     models = {side: night.model(side) for side in SIDES}
     keys = {side: pl.lit(model_key(model)) for side, model in models.items()}
-    routed = route(read_scored(night, part), split, strong=models["strong"].name, weak=models["weak"].name)
+    routed = route(in_order(night, part, split), split, strong=models["strong"].name, weak=models["weak"].name)
     side_key = pl.when(pl.col("route") == "strong").then(keys["strong"]).otherwise(keys["weak"])
     return routed.with_columns(call_key=call_key("query_id", "content_sha256", side_key))
 

@@ -7,6 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import polars as pl
+
 from jobs import train_kinds as kinds
 from jobs.console import fit_bar
 from jobs.train_config import RouterConfig
@@ -14,6 +17,8 @@ from schemas.artifact import Truncation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
     from routing.training.dataset import TrainingSet
     from routing.training.encoder import Encoder
@@ -33,6 +38,17 @@ class Fitted:
     router: "TrainedRouter"
     history: list["Progress"] = field(default_factory=list)
     """Empty for kinds that have no steps."""
+    embeddings: "PromptEmbeddings | None" = None
+    """What it was fitted on, for kinds that have an embedder."""
+
+    def win_rates(self, prompts: pl.Series) -> "NDArray[np.float64]":
+        """Return the router's win rates of prompts, shape (n,); embeddings that are known are not made again."""
+        from routing.training.fuse import EmbeddingRouter
+
+        if self.embeddings is None or not isinstance(self.router, EmbeddingRouter):
+            return self.router.win_rates(self.router.text.tokens(prompts.to_list()))
+        embed = self.embeddings if self.router.embedder.counts else self.embeddings.directions
+        return self.router.head.win_rates(embed(prompts))
 
     def picture(self, title: str) -> bytes | None:
         """Return the loss curve as PNG; null for kinds without steps."""
@@ -60,27 +76,42 @@ def fit_router(config: RouterConfig, dataset: "TrainingSet", *, base: Path, chec
         ConfigError: hyperparameters that do not fit the base model, a diverging loss, or too little memory.
         DataError: nothing to fit.
     """
+    embeddings = None
     with _run(config, checkpoints) as (run, history):
         if isinstance(config, EmbeddingKinds):
-            router = _on_embeddings(config, dataset, base, run)
+            embeddings = _embeddings(config, base)
+            router = _on_embeddings(config, dataset, embeddings, run)
+        elif isinstance(config, kinds.NgramTrainConfig):
+            router = _ngram(config, dataset, base, run)
         elif isinstance(config, kinds.BertTrainConfig | kinds.CausalLlmTrainConfig):
             router = _fine_tuned(config, dataset, base, run)
         else:
             router = _baseline(config, dataset, base, run)
-    return Fitted(router, history)
+    return Fitted(router, history, embeddings)
+
+
+def token_counts(config: RouterConfig, base: Path, prompts: pl.Series) -> "NDArray[np.float64]":
+    """Return the tokens of each prompt by the config's encoder, shape (n,): the length baseline."""
+    encodings = _encoder(config, base).tokenizer.encode_batch_fast(prompts.to_list(), add_special_tokens=False)
+    return np.array([len(encoding.ids) for encoding in encodings], np.float64)
 
 
 def words(config: RouterConfig, base: Path) -> "Lexicon":
     """Return the lexicon of the config's encoder: made once a process, since it passes every token through it."""
-    return _lexicon(_encoder_folder(config, base))
+    return _lexicon(encoder_folder(config, base))
 
 
 def _encoder(config: RouterConfig, base: Path) -> "Encoder":
     """Return the config's encoder; read once a process."""
-    return _loaded(_encoder_folder(config, base))
+    return _loaded(encoder_folder(config, base))
 
 
-def _encoder_folder(config: RouterConfig, base: Path) -> Path:
+def encoder_folder(config: RouterConfig, base: Path) -> Path:
+    """Return the folder of the config's encoder.
+
+    Raises:
+        InputMissingError: it is not there.
+    """
     from routing.training.encoder import find_encoder
 
     path = config.encoder.path
@@ -116,14 +147,15 @@ def _run(config: RouterConfig, checkpoints: Path | None) -> "Iterator[tuple[Run,
         yield Run(seed=seed, threads=threads, device=config.device, report=report, checkpoints=checkpoints), history
 
 
-def _on_embeddings(config: EmbeddingKinds, dataset: "TrainingSet", base: Path, run: "Run") -> "TrainedRouter":
+def _on_embeddings(
+    config: EmbeddingKinds, dataset: "TrainingSet", embed: "PromptEmbeddings", run: "Run"
+) -> "TrainedRouter":
     from routing.training.cluster import ClusterConfig, fit_cluster
     from routing.training.linear import LinearConfig, fit_linear
     from routing.training.mf import MfConfig
     from routing.training.mf_router import fit_mf_router
     from routing.training.sw import SwConfig, fit_sw
 
-    embed = _embeddings(config, base)
     match config:
         case kinds.SwTrainConfig(fit=fit):
             return fit_sw(dataset, embed, SwConfig(**fit.model_dump()), run)
@@ -135,6 +167,12 @@ def _on_embeddings(config: EmbeddingKinds, dataset: "TrainingSet", base: Path, r
             return fit_linear(dataset, embed, LinearConfig(**fit.model_dump()), run)
         case kinds.ClusterTrainConfig(fit=fit):
             return fit_cluster(dataset, embed, ClusterConfig(**fit.model_dump()), run)
+
+
+def _ngram(config: kinds.NgramTrainConfig, dataset: "TrainingSet", base: Path, run: "Run") -> "TrainedRouter":
+    from routing.training.ngram import NgramConfig, fit_ngram
+
+    return fit_ngram(dataset, _encoder(config, base).tokenizer, NgramConfig(**config.fit.model_dump()), run)
 
 
 def _fine_tuned(
@@ -179,19 +217,21 @@ BASELINE_TOKENS = 8_192
 
 
 def _embeddings(config: EmbeddingKinds, base: Path) -> "PromptEmbeddings":
+    folder = None if config.data.embedding_cache is None else base / config.data.embedding_cache
+    return _shared_embeddings(encoder_folder(config, base), config.embedder, folder)
+
+
+@cache
+def _shared_embeddings(encoder: Path, wanted: kinds.EmbedderSection, folder: Path | None) -> "PromptEmbeddings":
+    """One store a process: the fits of a study embed each prompt once, also without a folder."""
     from routing.training.embedders import encoder_embedder, static_embedder
     from routing.training.prompt_embeddings import PromptEmbeddings
 
-    wanted = config.embedder
     cut = Truncation(head=wanted.head_tokens, tail=wanted.tail_tokens)
-    folder = None if config.data.embedding_cache is None else base / config.data.embedding_cache
-    if wanted.kind == "static":
-        lexicon = words(config, base)
-        embedder = static_embedder(lexicon, dim=wanted.dim, sif=wanted.sif, truncation=cut, counts=wanted.counts)
-        return PromptEmbeddings(embedder, cache=folder)
-    return PromptEmbeddings(
-        encoder_embedder(_encoder(config, base), truncation=cut, counts=wanted.counts), cache=folder
-    )
+    if wanted.kind == "encoder":
+        return PromptEmbeddings(encoder_embedder(_loaded(encoder), truncation=cut, counts=wanted.counts), cache=folder)
+    embedder = static_embedder(_lexicon(encoder), dim=wanted.dim, sif=wanted.sif, truncation=cut, counts=wanted.counts)
+    return PromptEmbeddings(embedder, cache=folder)
 
 
 def _base_model(name: str | None, base: Path) -> str | None:

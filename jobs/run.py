@@ -23,6 +23,7 @@ from routing.errors import NothingToDoError
 from routing.ledger import Ledger
 from routing.pricing import Unpriced, rate_card
 from routing.routers import EmbeddingRouter, OnnxRouter, Router
+from routing.split import GAIN_PER_USD
 from schemas.run import Manifest, Split
 
 
@@ -87,6 +88,11 @@ def prepare(night: Night, watch: Stopwatch) -> Split:
     watch.lap("score")
     split = find_split(night)
     watch.lap("split")
+    if split.order == GAIN_PER_USD and night.router.card.calibration is None:
+        console.say(
+            f"warning: {split.order} takes 2 win_rate - 1 for the expected gain, but router "
+            f"{night.router.card.name!r} was not calibrated on your labels; `nightroute calibrate` writes one that is"
+        )
     if not split.n:
         raise NothingToDoError(
             f"no query is left to answer: every row was rejected (see {night.run.rejected}) or none matched the date"
@@ -189,6 +195,7 @@ def summary(job_name: str, night: Night, manifest: Manifest, code: int) -> dict[
         "output": str(night.job.output),
         "rows": manifest.rows,
         "alpha": manifest.split.alpha,
+        "min_gain_per_usd": manifest.split.min_gain_per_usd,
         "strong_share": manifest.rows["strong"] / max(1, manifest.rows["published"]),
         "cost_usd": totals["cost_usd"],
         "all_strong_usd": totals["all_strong_usd"],

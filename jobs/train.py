@@ -10,7 +10,7 @@ from typing import Any
 
 from jobs.config import parse, read_toml
 from jobs.console import say, show_metrics
-from jobs.train_config import StaticMfTrainConfig
+from jobs.train_config import RouterConfig, StaticMfTrainConfig
 from jobs.train_kinds import KINDS
 from jobs.training import TrainSummary
 from routing.artifact import file_sha256
@@ -42,18 +42,8 @@ def train(
         ArtifactError: the exported graph differs from the training framework; nothing was written.
     """
     data, digest = read_config(config_path)
-    kind = data.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
-        near = difflib.get_close_matches(str(kind), KINDS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {list(KINDS)}"
-        raise ConfigError(f"config {config_path}:\n  kind: got {kind!r}; {hint}")
-    config = parse(KINDS[kind], data, source=str(config_path))
-    missing = [name for name in TRAINING_PACKAGES if find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"training needs {', '.join(missing)}, not installed here; run `pip install 'nightroute[train]'` "
-            "(the nightly job needs none of it)"
-        )
+    config = parse_kind(data, source=str(config_path))
+    require_training()
     base = config_path.resolve().parent
     if isinstance(config, StaticMfTrainConfig):
         from jobs.train_static import train_static
@@ -62,6 +52,34 @@ def train(
     from jobs.train_router import train_router
 
     return train_router(config, base, digest, output=output, checkpoints=checkpoints, environment=environment)
+
+
+def parse_kind(data: Mapping[str, Any], *, source: str) -> RouterConfig | StaticMfTrainConfig:
+    """Validate a training config by the model of its kind.
+
+    Raises:
+        ConfigError: the kind is unknown, or a key is wrong.
+    """
+    kind = data.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        near = difflib.get_close_matches(str(kind), KINDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {list(KINDS)}"
+        raise ConfigError(f"config {source}:\n  kind: got {kind!r}; {hint}")
+    return parse(KINDS[kind], data, source=source)
+
+
+def require_training() -> None:
+    """Refuse to go on without the extra `train`.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    missing = [name for name in TRAINING_PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"training needs {', '.join(missing)}, not installed here; run `pip install 'nightroute[train]'` "
+            "(the nightly job needs none of it)"
+        )
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], str]:
@@ -84,15 +102,16 @@ def read_config(path: Path) -> tuple[dict[str, Any], str]:
         if not isinstance(further, str) or len(chain) > MAX_EXTENDS:
             raise ConfigError(f"config {here}:\n  extends: expected one file, and no circle of files, got {further!r}")
         here = here.parent / further
-    merged: dict[str, Any] = {}
+    whole: dict[str, Any] = {}
     for data in chain:
-        merged = _merged(merged, data)
+        whole = merged(whole, data)
     joined = hashlib.sha256("".join(digests).encode()).hexdigest()
-    return merged, digests[0] if len(digests) == 1 else joined
+    return whole, digests[0] if len(digests) == 1 else joined
 
 
-def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    both = {key: _merged(under[key], over[key]) for key in under.keys() & over.keys() if _tables(under[key], over[key])}
+def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Lay the keys of one config over those of another: tables key by key, everything else whole."""
+    both = {key: merged(under[key], over[key]) for key in under.keys() & over.keys() if _tables(under[key], over[key])}
     return under | over | both
 
 

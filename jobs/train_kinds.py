@@ -118,6 +118,20 @@ class LinearFit(Section):
     folds: int = Field(5, ge=2)
 
 
+class NgramFit(Section):
+    """See `routing.training.ngram.NgramConfig`."""
+
+    order: int = Field(3, ge=1, le=8)
+    buckets: int = Field(524_288, ge=1_024)
+    counts: float = Field(0.1, ge=0)
+    decay: float | None = Field(None, gt=0)
+    decays: tuple[float, ...] = (10.0, 3.0, 1.0, 0.3)
+    folds: int = Field(5, ge=2)
+    repeats: int = Field(4, ge=1)
+    head_tokens: int = Field(384, ge=1)
+    tail_tokens: int = Field(128, ge=0)
+
+
 class ClusterFit(Section):
     """See `routing.training.cluster.ClusterConfig`."""
 
@@ -178,6 +192,13 @@ class LinearTrainConfig(RouterConfig):
     fit: LinearFit = LinearFit()
 
 
+class NgramTrainConfig(RouterConfig):
+    """Ridge regression on n-grams of word pieces and counts."""
+
+    kind: Literal["ngram"]
+    fit: NgramFit = NgramFit()
+
+
 class ClusterTrainConfig(RouterConfig):
     """A soft k-means table."""
 
@@ -213,6 +234,7 @@ KINDS: dict[str, type[RouterConfig] | type[StaticMfTrainConfig]] = {
     "bert": BertTrainConfig,
     "causal_llm": CausalLlmTrainConfig,
     "linear": LinearTrainConfig,
+    "ngram": NgramTrainConfig,
     "cluster": ClusterTrainConfig,
     "length": LengthTrainConfig,
     "random": RandomTrainConfig,

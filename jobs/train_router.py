@@ -11,17 +11,17 @@ import polars as pl
 
 from jobs.console import say
 from jobs.fitting import fit_router, words
-from jobs.train_config import Pair, RouterConfig
-from jobs.training import TrainSummary, data_folder, read_benchmarks, read_table, versions
+from jobs.train_config import RouterConfig
+from jobs.train_data import SCREEN_CUT, SCREEN_DIM, SCREEN_SIF, decontaminated, gather, training_set
+from jobs.training import TrainSummary, data_folder, read_benchmarks, versions
 from routing.artifact import file_sha256
-from routing.errors import DataError
-from schemas.artifact import Metric, Quantization, RouterCard, TrainingData, Truncation
+from schemas.artifact import Metric, Quantization, RouterCard, TrainingData
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from routing.batching import Tokens
-    from routing.training.dataset import Classes, TrainingSet
+    from routing.training.dataset import TrainingSet
     from routing.training.export import Graph
     from routing.training.router import TrainedRouter
 
@@ -30,20 +30,10 @@ VERSIONED = (
 )  # fmt: skip
 TOKEN_BUDGET = 8_192
 """Padded tokens a graph run: attention at 512 tokens stays below half a gigabyte."""
-SCREEN_SIF, SCREEN_TOKENS, SCREEN_DIM = 1e-4, 512, 256
 PICTURE = "training.png"
 BATTLE_KINDS = ("sw", "mf")
 MOST_BEGINNINGS = 128
 """A prompt gives the parity check beginnings of a half, a third, ... of it, at most this many."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """What the sources gave, with where it came from."""
-
-    battles: pl.DataFrame
-    """BATTLES and `table`, the place in the config's sources of the table that a battle came from."""
-    dropped: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +72,6 @@ def train_router(
         ArtifactError: the exported graph differs from the training framework; nothing was written.
     """
     from routing.training import onnx_graph
-    from routing.training.dataset import check_disjoint, split
     from routing.training.export import check_enough, check_replaceable, write_artifact
     from routing.training.loop import use_threads
 
@@ -96,17 +85,12 @@ def train_router(
     )
     battles, dropped, contaminated = gathered.battles, gathered.dropped, 0
     if config.data.decontaminate and benchmarks:
-        battles, contaminated = _decontaminated(battles, benchmarks, config, base)
+        evaluated = pl.concat([table["prompt"] for table in benchmarks.values()])
+        battles, contaminated = decontaminated(battles, evaluated, config, base)
         rows = dropped.get("contaminated", 0) + len(gathered.battles) - len(battles)
         dropped = dropped | {"contaminated": rows}
-    classes = sides(battles, config.pair)
     seed = config.split.seed
-    battles = _sampled(battles, classes, config.data.max_prompts, seed)
-    dataset = split(
-        battles, classes, strong=config.pair.strong, weak=config.pair.weak,
-        share=config.split.held_out_share, seed=seed, centre=config.data.centre_labels,
-    )  # fmt: skip
-    check_disjoint(dataset)
+    dataset = training_set(battles, config)
     say(
         f"{len(dataset.battles):,} battles, {len(dataset.labels):,} labelled prompts to fit on, "
         f"{len(dataset.held_out_labels):,} held out"
@@ -159,70 +143,6 @@ def train_router(
     return TrainSummary(folder=folder, card=written, contaminated=contaminated)
 
 
-def gather(data: Path, config: RouterConfig) -> Gathered:
-    """Read every source of a config.
-
-    Raises:
-        InputMissingError: a table is missing.
-        DataError: a table breaks its contract, or nothing is left of it.
-    """
-    from routing.training.preferences import Exclusions
-    from routing.training.sources import Source, read_source
-
-    classes = _named(config.pair)
-    parts, dropped = [], dict[str, int]()
-    for place, item in enumerate(config.sources):
-        path = data / item.path
-        source = Source(
-            name=item.name or path.stem,
-            layout=item.layout,
-            weight=item.weight,
-            human_weight=item.human_weight,
-            exclude=Exclusions(**item.exclude.model_dump()),
-            columns=item.columns,
-            winners=item.winners,
-            turn=item.turn,
-            max_prompts=item.max_prompts,
-        )
-        read = read_source(
-            read_table(path), source, classes, min_prompt_chars=config.data.min_prompt_chars,
-            balance=config.data.balance_sources, seed=config.split.seed,
-        )  # fmt: skip
-        say(f"{item.path}: {len(read.battles):,} battles on {read.battles['prompt'].n_unique():,} prompts")
-        parts.append(read.battles.with_columns(table=pl.lit(place, pl.UInt32)))
-        for reason, count in read.dropped.items():
-            dropped[reason] = dropped.get(reason, 0) + count
-    return Gathered(pl.concat(parts), dropped)
-
-
-def sides(battles: pl.DataFrame, pair: Pair) -> "Classes":
-    """Return which models count as strong and weak: those named, or those of the named tiers.
-
-    Raises:
-        DataError: there are fewer models than tiers, no finite ratings, or the pair is not in its tiers.
-    """
-    from routing.bradley_terry import ratings, tiers
-    from routing.training.dataset import Classes
-    from routing.training.sw import rated_battles
-
-    if pair.tiers is None:
-        return _named(pair)
-    rated = rated_battles(battles, pair.strong, pair.weak, min_battles=pair.min_battles)
-    table = tiers(ratings(rated), pair.tiers)
-    chosen = [
-        tuple(table.filter(pl.col("tier").is_in(list(wanted)))["model"].to_list())
-        for wanted in (pair.strong_tiers, pair.weak_tiers)
-    ]
-    for side, model, members in (("strong", pair.strong, chosen[0]), ("weak", pair.weak, chosen[1])):
-        if model not in members:
-            found = table.filter(pl.col("model") == model)["tier"].to_list()
-            raise DataError(
-                f"pair.{side} {model!r} is in tier {found[0] if found else 'none'}, not in pair.{side}_tiers: the "
-                "labels would be of another gap than the router is named for; name its tier, or another model"
-            )
-    return Classes(strong=chosen[0], weak=chosen[1])
-
-
 def export(router: "TrainedRouter", rows: "Tokens", config: RouterConfig) -> Exported:
     """Export a router, compare its graph with the training framework, quantize it where the config asks for it.
 
@@ -244,39 +164,6 @@ def export(router: "TrainedRouter", rows: "Tokens", config: RouterConfig) -> Exp
         graph = Graph(quantized(graph.model), threads=config.threads, token_budget=TOKEN_BUDGET)
         quantization = compare(parity.win_rates, graph.win_rates(rows))
     return Exported(graph, parity.max_error, parity.mean_error, parity.prompts, quantization)
-
-
-def _named(pair: Pair) -> "Classes":
-    from routing.training.dataset import Classes
-
-    return Classes(
-        strong=tuple(dict.fromkeys((pair.strong, *pair.strong_models))),
-        weak=tuple(dict.fromkeys((pair.weak, *pair.weak_models))),
-    )
-
-
-def _decontaminated(
-    battles: pl.DataFrame, benchmarks: Mapping[str, pl.DataFrame], config: RouterConfig, base: Path
-) -> tuple[pl.DataFrame, int]:
-    from routing.training.static_mf import contaminated_prompts
-
-    evaluated = pl.concat([table["prompt"] for table in benchmarks.values()]).unique().sort()
-    prompts = battles["prompt"].unique().sort()
-    cut = Truncation(head=SCREEN_TOKENS, tail=SCREEN_TOKENS)
-    found = contaminated_prompts(prompts, evaluated, words(config, base), sif=SCREEN_SIF, truncation=cut).prompts()
-    say(f"dropped {len(found)} prompts that are prompts of an evaluation set, {len(prompts) - len(found):,} are left")
-    return battles.join(found.to_frame("prompt"), on="prompt", how="anti", maintain_order="left"), len(found)
-
-
-def _sampled(battles: pl.DataFrame, classes: "Classes", max_prompts: int | None, seed: int) -> pl.DataFrame:
-    """Keep the battles of a seeded sample of the labelled prompts, and every battle that has no label."""
-    from routing.training.dataset import labels
-
-    prompts = labels(battles, classes)["prompt"].unique().sort()
-    if max_prompts is None or len(prompts) <= max_prompts:
-        return battles
-    out = prompts.sample(len(prompts) - max_prompts, seed=seed).to_frame("prompt")
-    return battles.join(out, on="prompt", how="anti", maintain_order="left")
 
 
 def _parity_prompts(dataset: "TrainingSet", benchmarks: Mapping[str, pl.DataFrame], n: int) -> tuple[list[str], int]:
@@ -340,10 +227,9 @@ def _similarities(
 
     if not benchmarks:
         return []
-    cut = Truncation(head=SCREEN_TOKENS, tail=SCREEN_TOKENS)
     lexicon = words(config, base)
     dim = min(SCREEN_DIM, lexicon.states.shape[1])
-    embedder = static_embedder(lexicon, dim=dim, sif=SCREEN_SIF, truncation=cut, counts=False)
+    embedder = static_embedder(lexicon, dim=dim, sif=SCREEN_SIF, truncation=SCREEN_CUT, counts=False)
 
     def embedded(prompts: pl.Series) -> "NDArray[np.float32]":
         return embedder.embed(embedder.text.tokens(prompts.to_list()))

@@ -6,7 +6,7 @@ with PGR(c) >= x. The curve sweeps ranks, so both ends exist, and whole groups o
 split one. A random, a length and an oracle baseline are just other win rates.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,8 @@ Floats = NDArray[np.float64]
 Statistic = Callable[[Floats, Floats], Floats]
 """(strong_share, pgr), both of shape (..., points), to one figure per curve, shape (...)."""
 
-_CHUNK_CELLS = 4_000_000
-"""Cells (resamples x prompts) held at once: bounds the memory of a bootstrap, not its result."""
+_CHUNK_CELLS = 250_000
+"""Cells (resamples x prompts) held at once: bounds the memory of a bootstrap (a few caches full), not its result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,15 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """A figure on all prompts and on each resample of them, in the order in which a seed draws them."""
+
+    value: float
+    draws: Floats
+    """Shape (resamples,); NaN where the strong model is not better, so that a PGR does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +80,8 @@ def cost_quality_curve(win_rates: Floats, strong_scores: Floats, weak_scores: Fl
     Raises:
         DataError: no rows, different lengths, a value that is not finite, or a strong model that is not better.
     """
-    _check(win_rates, strong_scores, weak_scores)
-    order, ends = _tie_groups(win_rates)
+    check_scores(win_rates, strong_scores, weak_scores)
+    order, ends = tie_groups(win_rates)
     gain = np.cumsum((strong_scores - weak_scores)[order])[ends]
     n = len(order)
     return CostQualityCurve(
@@ -126,18 +135,98 @@ def bootstrap(
     Raises:
         DataError: as `cost_quality_curve`; or no resample in which the strong model is better.
     """
+    found = bootstrap_many(win_rates, strong_scores, weak_scores, {"": statistic}, resamples=resamples, seed=seed)
+    return found[""]
+
+
+def bootstrap_many(
+    win_rates: Floats,
+    strong_scores: Floats,
+    weak_scores: Floats,
+    statistics: Mapping[str, Statistic],
+    *,
+    on_quality: Mapping[str, Statistic] | None = None,
+    resamples: int = 1_000,
+    seed: int,
+) -> dict[str, Interval]:
+    """Return several statistics as `bootstrap` does, from one pass over the resamples; arguments as `sample`."""
+    samples = sample(
+        win_rates, strong_scores, weak_scores, statistics, on_quality=on_quality, resamples=resamples, seed=seed
+    )
+    return {name: interval(found) for name, found in samples.items()}
+
+
+def sample(
+    win_rates: Floats,
+    strong_scores: Floats,
+    weak_scores: Floats,
+    statistics: Mapping[str, Statistic],
+    *,
+    on_quality: Mapping[str, Statistic] | None = None,
+    resamples: int = 1_000,
+    seed: int,
+) -> dict[str, Samples]:
+    """Return statistics on all prompts and on every resample, so that routers can be compared resample by resample.
+
+    Args:
+        win_rates: Shape (n,).
+        strong_scores: Shape (n,).
+        weak_scores: Shape (n,).
+        statistics: Name -> statistic of (strong_share, pgr).
+        on_quality: Name -> statistic of (strong_share, quality), e.g. {"auc": average_pgr}: the area under the curve.
+        resamples: Bootstrap samples of n prompts each.
+        seed: Same seed and n, same resamples, whatever the router.
+
+    Returns:
+        All names of both mappings.
+
+    Raises:
+        DataError: as `cost_quality_curve`.
+    """
+    on_quality = on_quality or {}
     curve = cost_quality_curve(win_rates, strong_scores, weak_scores)
-    order, ends = _tie_groups(win_rates)
-    starts = np.concatenate([[0], ends[:-1] + 1])
+    n = len(win_rates)
+    draws: dict[str, list[Floats]] = {name: [] for name in (*statistics, *on_quality)}
     gain = strong_scores - weak_scores
-    found = []
-    for counts in _resampled_counts(len(gain), resamples=resamples, seed=seed):
-        queries = _from_zero(np.add.reduceat(counts[:, order], starts, axis=1))
-        gains = _from_zero(np.add.reduceat((counts * gain)[:, order], starts, axis=1))
-        usable = gains[:, -1] > 0
-        share = queries[usable] / queries[usable, -1:]
-        found.append(statistic(share, gains[usable] / gains[usable, -1:]))
-    return _interval(float(statistic(curve.strong_share, curve.pgr)), np.concatenate(found))
+    for counts, (queries, gains) in resampled_sums(win_rates, (None, gain), resamples=resamples, seed=seed):
+        usable = gains[:, -1] > rounding(gain)
+        share = queries / n
+        pgr = gains / np.where(usable, gains[:, -1], np.nan)[:, None]
+        _extend(draws, statistics, share, pgr, usable)
+        if on_quality:
+            quality = ((counts @ weak_scores)[:, None] + gains) / n
+            _extend(draws, on_quality, share, quality, usable)
+    values = {name: statistic(curve.strong_share, curve.pgr) for name, statistic in statistics.items()} | {
+        name: statistic(curve.strong_share, curve.quality) for name, statistic in on_quality.items()
+    }
+    return {name: Samples(float(values[name]), np.concatenate(found)) for name, found in draws.items()}
+
+
+def resampled_sums(
+    key: Floats, columns: Sequence[Floats | None], *, resamples: int, seed: int
+) -> Iterator[tuple[Floats, list[Floats]]]:
+    """Yield running sums over prompts of falling key, for chunks of resamples: the raw material of every bootstrap.
+
+    Args:
+        key: What the prompts are ordered by, shape (n,); equal keys are one step.
+        columns: What is summed, each of shape (n,); None counts the prompts.
+        resamples: Bootstrap samples of n prompts each.
+        seed: Same seed and n, same resamples.
+
+    Yields:
+        How often each prompt is drawn, shape (chunk, n), and for each column its sums, shape (chunk, groups + 1), with
+        the zero of all weak in front. A group of which nothing was drawn repeats the point before it.
+    """
+    order, ends = tie_groups(key)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    ranked_columns = [None if column is None else column[order] for column in columns]
+    for counts in _resampled_counts(len(key), resamples=resamples, seed=seed):
+        ranked = counts[:, order]
+        cells = (ranked if column is None else ranked * column for column in ranked_columns)
+        yield (
+            counts,
+            [_from_zero(cell if len(starts) == len(key) else np.add.reduceat(cell, starts, axis=1)) for cell in cells],
+        )
 
 
 def random_router(
@@ -147,19 +236,61 @@ def random_router(
 
     This is the range in which a figure says nothing: one random router falls inside it 19 times in 20.
     """
-    _check(strong_scores, strong_scores, weak_scores)
+    return random_many(strong_scores, weak_scores, {"": statistic}, routers=routers, seed=seed)[""]
+
+
+def random_many(
+    strong_scores: Floats,
+    weak_scores: Floats,
+    statistics: Mapping[str, Statistic],
+    *,
+    on_quality: Mapping[str, Statistic] | None = None,
+    routers: int = 1_000,
+    seed: int,
+) -> dict[str, Interval]:
+    """Return several statistics as `random_router` does, from one set of random routers; mappings as in `sample`."""
+    check_scores(strong_scores, strong_scores, weak_scores)
+    on_quality = on_quality or {}
     gain = strong_scores - weak_scores
-    share = np.linspace(0.0, 1.0, len(gain) + 1)
+    n = len(gain)
     rng = np.random.default_rng(seed)
-    found = []
-    for size in _chunks(len(gain), routers):
-        gains = _from_zero(rng.permuted(np.broadcast_to(gain, (size, len(gain))), axis=1))
-        found.append(statistic(np.broadcast_to(share, gains.shape), gains / gains[:, -1:]))
-    values = np.concatenate(found)
-    return _interval(float(values.mean()), values)
+    draws: dict[str, list[Floats]] = {name: [] for name in (*statistics, *on_quality)}
+    for size in _chunks(n, routers):
+        gains = _from_zero(rng.permuted(np.broadcast_to(gain, (size, n)), axis=1))
+        share = np.broadcast_to(np.linspace(0.0, 1.0, n + 1), gains.shape)
+        everywhere = np.ones(size, np.bool_)
+        _extend(draws, statistics, share, gains / gains[:, -1:], everywhere)
+        _extend(draws, on_quality, share, weak_scores.mean() + gains / n, everywhere)
+    found = {name: np.concatenate(values) for name, values in draws.items()}
+    return {name: interval(Samples(float(values.mean()), values)) for name, values in found.items()}
 
 
-def _check(win_rates: Floats, strong_scores: Floats, weak_scores: Floats) -> None:
+def interval(samples: Samples) -> Interval:
+    """Return the figure with the central 95 % of its resamples.
+
+    Raises:
+        DataError: no resample has the figure.
+    """
+    draws = samples.draws[~np.isnan(samples.draws)]
+    if not len(draws):
+        raise DataError("the strong model is better in no resample: too few prompts for an interval; use more")
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Interval(value=samples.value, low=float(low), high=float(high))
+
+
+def _extend(
+    draws: dict[str, list[Floats]], statistics: Mapping[str, Statistic], x: Floats, y: Floats, usable: NDArray[np.bool_]
+) -> None:
+    for name, statistic in statistics.items():
+        draws[name].append(np.where(usable, statistic(x, y), np.nan))
+
+
+def check_scores(win_rates: Floats, strong_scores: Floats, weak_scores: Floats) -> None:
+    """Check that rows can be measured.
+
+    Raises:
+        DataError: no rows, different lengths, a value that is not finite, or a strong model that is not better.
+    """
     shapes = {values.shape for values in (win_rates, strong_scores, weak_scores)}
     if len(shapes) != 1 or len(next(iter(shapes))) != 1:
         raise DataError(f"win rates and both scores must be vectors of one length, got shapes {sorted(shapes)}")
@@ -167,14 +298,20 @@ def _check(win_rates: Floats, strong_scores: Floats, weak_scores: Floats) -> Non
         raise DataError("no rows to measure; check the filters of the evaluation table")
     if not all(np.isfinite(values).all() for values in (win_rates, strong_scores, weak_scores)):
         raise DataError("win rates and scores must be finite; drop or repair rows with missing grades")
-    if not strong_scores.mean() > weak_scores.mean():
+    gain = strong_scores - weak_scores
+    if not gain.sum() > rounding(gain):
         raise DataError(
             f"PGR needs a strong model that is better: mean scores are {strong_scores.mean():.4f} (strong) and "
             f"{weak_scores.mean():.4f} (weak); swap the pair, or leave this benchmark out"
         )
 
 
-def _tie_groups(win_rates: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def rounding(values: Floats) -> float:
+    """Return what a sum of values like these may be off by: a sum of tenths that should be zero is 1e-16 or so."""
+    return 1e-9 * float(np.abs(values).sum())
+
+
+def tie_groups(win_rates: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the order of falling win rates, shape (n,), and the last position of each group of equal ones."""
     order = np.argsort(-win_rates, kind="stable")
     ranked = win_rates[order]
@@ -198,10 +335,3 @@ def _chunks(n: int, total: int) -> Iterator[int]:
 def _from_zero(values: Floats) -> Floats:
     """Cumulate along the last axis, with the all-weak point in front; shape (m, k) -> (m, k + 1)."""
     return np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0)))
-
-
-def _interval(value: float, samples: Floats) -> Interval:
-    if not len(samples):
-        raise DataError("the strong model is better in no resample: too few prompts for an interval; use more")
-    low, high = np.quantile(samples, [0.025, 0.975])
-    return Interval(value=value, low=float(low), high=float(high))

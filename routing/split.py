@@ -2,9 +2,14 @@
 
 Order: win rate from high to low, among equal win rates the tie key (a hash of the query id) from low to high. Every
 split is a prefix of that order, and two numbers describe it for any row: `alpha` and `tie_key_max` (schemas.run.Split).
+
+A budget can also be spent in the order of `gain_per_usd`, the expected gain in score for each dollar that the strong
+model costs more. Its threshold is then a price, `min_gain_per_usd`, and every query has an alpha of its own: the win
+rate at which the gain pays for what the strong model costs more on this query.
 """
 
 from decimal import ROUND_HALF_UP, Decimal
+from typing import Final, Literal
 
 import polars as pl
 
@@ -13,13 +18,39 @@ from schemas.run import Split
 
 ALL_TIES = 2**64 - 1
 NO_TIES = -1
-_COLUMNS = ("win_rate", "tie_key")
+
+Order = Literal["win_rate", "gain_per_usd"]
+WIN_RATE: Final = "win_rate"
+GAIN_PER_USD: Final = "gain_per_usd"
+
+FREE = 1e15
+"""Gain per dollar of a query that gains and costs nothing more: above any that has a price (a gain of 1 for 1e-12)."""
+
+
+def with_gain_per_usd(scored: pl.DataFrame) -> pl.DataFrame:
+    """Add `gain_per_usd` (Float64, in 0..FREE) to SCORED: what a split in that order looks at.
+
+    The expected gain in score is 2 win_rate - 1, which is what a calibrated win rate means (routing.calibrating). A
+    query that is not expected to gain has 0 and never goes strong; one that gains and is no dearer goes first.
+
+    Args:
+        scored: SCORED plus `strong_usd` and `weak_usd`, no nulls.
+    """
+    gain = 2.0 * pl.col("win_rate") - 1.0
+    per_usd = gain / _extra_usd()
+    no_dearer = pl.col("strong_usd") <= pl.col("weak_usd")
+    return scored.with_columns(
+        gain_per_usd=pl.when(gain <= 0.0).then(0.0).when(no_dearer).then(FREE).otherwise(per_usd)
+    )
 
 
 def is_strong(split: Split) -> pl.Expr:
-    """Return the boolean expression over SCORED columns that sends a query to the strong model."""
-    over = pl.col("win_rate") > split.alpha
-    at = pl.col("win_rate") == split.alpha
+    """Return the boolean expression that sends a query to the strong model.
+
+    It reads the column that the split's order is named for (`win_rate` or `gain_per_usd`), and `tie_key`.
+    """
+    over = pl.col(split.order) > _threshold(split)
+    at = pl.col(split.order) == _threshold(split)
     if split.tie_key_max == NO_TIES:
         return over
     if split.tie_key_max == ALL_TIES:
@@ -31,7 +62,7 @@ def route(scored: pl.DataFrame, split: Split, *, strong: str, weak: str) -> pl.D
     """SCORED -> SCORED + route, model, alpha: cut a part at a split found on its whole table.
 
     Args:
-        scored: Rows of any part.
+        scored: Rows of any part; for a split by gain, of `with_gain_per_usd`.
         split: The cut.
         strong: Name of the strong model.
         weak: Name of the weak model.
@@ -41,7 +72,7 @@ def route(scored: pl.DataFrame, split: Split, *, strong: str, weak: str) -> pl.D
         .then(pl.lit("strong"))
         .otherwise(pl.lit("weak"))
         .cast(pl.Enum(["weak", "strong"])),
-        alpha=pl.lit(split.alpha),
+        alpha=_alpha(split),
     ).with_columns(model=pl.when(pl.col("route") == "strong").then(pl.lit(strong)).otherwise(pl.lit(weak)))
 
 
@@ -55,7 +86,7 @@ def by_alpha(scored: pl.DataFrame, alpha: float) -> Split:
         raise ConfigError(f"alpha must lie in [0, 1], got {alpha}; `nightroute plan` finds one for a share or a budget")
     n_strong = int(scored.select((pl.col("win_rate") >= alpha).sum()).item())
     ties = int(scored.select((pl.col("win_rate") == alpha).sum()).item())
-    return _split(scored, "alpha", str(alpha), alpha, ALL_TIES, n_strong, ties, ties)
+    return _split(scored, "alpha", str(alpha), alpha, ALL_TIES, n_strong, ties, ties, WIN_RATE)
 
 
 def by_strong_share(scored: pl.DataFrame, share: float) -> Split:
@@ -70,13 +101,18 @@ def by_strong_share(scored: pl.DataFrame, share: float) -> Split:
     return at_rank(scored, int(exact.to_integral_value(ROUND_HALF_UP)), rule="strong_share", wanted=str(share))
 
 
-def by_budget(scored: pl.DataFrame, max_usd: Decimal, *, spent_usd: Decimal = Decimal(0)) -> Split:
+def by_budget(
+    scored: pl.DataFrame, max_usd: Decimal, *, spent_usd: Decimal = Decimal(0), order: Order = WIN_RATE
+) -> Split:
     """Split so that the expected cost is the largest that stays within `max_usd`: one strong query more would pass it.
+
+    In the order of `gain_per_usd`, or no query more is expected to gain.
 
     Args:
         scored: SCORED plus `strong_usd` and `weak_usd`, the expected cost of each query on either model.
         max_usd: The budget for the whole table.
         spent_usd: What of it is gone already (embeddings).
+        order: Which queries go strong first.
 
     Raises:
         ConfigError: even all-weak costs more, or a model has no price.
@@ -96,27 +132,30 @@ def by_budget(scored: pl.DataFrame, max_usd: Decimal, *, spent_usd: Decimal = De
             "raise it, lower expected_output_tokens if answers are shorter, or split the table over several nights"
         )
     # Exact decimal sums, in the order of the split; a prefix fits when its running total does.
-    running = _ordered(scored).select((pl.col("strong_usd") - pl.col("weak_usd")).cum_sum().alias("extra_usd"))
+    ranked = _ordered(scored, order)
+    if order == GAIN_PER_USD:
+        ranked = ranked.filter(pl.col(order) > 0)
+    running = ranked.select((pl.col("strong_usd") - pl.col("weak_usd")).cum_sum().alias("extra_usd"))
     fits = running.with_row_index("rank").filter(pl.col("extra_usd") <= max_usd - spent_usd - all_weak)["rank"].max()
     n_strong = 0 if fits is None else int(fits) + 1  # type: ignore[arg-type]  # max() is typed as any literal
-    return at_rank(scored, n_strong, rule="max_usd", wanted=str(max_usd))
+    return at_rank(scored, n_strong, rule="max_usd", wanted=str(max_usd), order=order)
 
 
-def at_rank(scored: pl.DataFrame, n_strong: int, *, rule: str, wanted: str) -> Split:
-    """Split after the first `n_strong` queries of the order; the table may be empty."""
+def at_rank(scored: pl.DataFrame, n_strong: int, *, rule: str, wanted: str, order: Order = WIN_RATE) -> Split:
+    """Split after the first `n_strong` queries of an order; the table may be empty."""
     if scored.is_empty():
-        return _split(scored, rule, wanted, 1.0, NO_TIES, 0, 0, 0)
+        return _split(scored, rule, wanted, 1.0, NO_TIES, 0, 0, 0, order)
     if n_strong == 0:
-        alpha = float(scored["win_rate"].max())  # type: ignore[arg-type]  # max() is typed as any literal
-        ties = int(scored.select((pl.col("win_rate") == alpha).sum()).item())
-        return _split(scored, rule, wanted, alpha, NO_TIES, 0, ties, 0)
-    last = _ordered(scored).row(n_strong - 1, named=True)
-    alpha = float(last["win_rate"])
-    above = int(scored.select((pl.col("win_rate") > alpha).sum()).item())
-    ties = int(scored.select((pl.col("win_rate") == alpha).sum()).item())
+        threshold = float(scored[order].max())  # type: ignore[arg-type]  # max() is typed as any literal
+        ties = int(scored.select((pl.col(order) == threshold).sum()).item())
+        return _split(scored, rule, wanted, threshold, NO_TIES, 0, ties, 0, order)
+    last = _ordered(scored, order).row(n_strong - 1, named=True)
+    threshold = float(last[order])
+    above = int(scored.select((pl.col(order) > threshold).sum()).item())
+    ties = int(scored.select((pl.col(order) == threshold).sum()).item())
     tied_strong = n_strong - above
     tie_key_max = ALL_TIES if tied_strong == ties else int(last["tie_key"])
-    return _split(scored, rule, wanted, alpha, tie_key_max, n_strong, ties, tied_strong)
+    return _split(scored, rule, wanted, threshold, tie_key_max, n_strong, ties, tied_strong, order)
 
 
 def expected_usd(scored: pl.DataFrame, split: Split) -> Decimal | None:
@@ -127,24 +166,44 @@ def expected_usd(scored: pl.DataFrame, split: Split) -> Decimal | None:
     return Decimal(scored.select(chosen.sum()).item() or 0)
 
 
-def _ordered(scored: pl.DataFrame) -> pl.DataFrame:
-    return scored.sort(*_COLUMNS, descending=[True, False])
+def _threshold(split: Split) -> float:
+    threshold = split.alpha if split.order == WIN_RATE else split.min_gain_per_usd
+    assert threshold is not None
+    return threshold
+
+
+def _alpha(split: Split) -> pl.Expr:
+    """The win rate from which each query goes strong; above 1 where none would pay for its extra cost."""
+    if split.order == WIN_RATE:
+        return pl.lit(split.alpha)
+    return (1.0 + _threshold(split) * pl.max_horizontal(_extra_usd(), 0.0)) / 2.0
+
+
+def _extra_usd() -> pl.Expr:
+    return (pl.col("strong_usd") - pl.col("weak_usd")).cast(pl.Float64)
+
+
+def _ordered(scored: pl.DataFrame, order: Order) -> pl.DataFrame:
+    return scored.sort(order, "tie_key", descending=[True, False])
 
 
 def _split(
     scored: pl.DataFrame,
     rule: str,
     wanted: str,
-    alpha: float,
+    threshold: float,
     tie_key_max: int,
     n_strong: int,
     ties: int,
     tied_strong: int,
+    order: Order,
 ) -> Split:
     split = Split(
         rule=rule,
         wanted=wanted,
-        alpha=alpha,
+        order=order,
+        alpha=threshold if order == WIN_RATE else None,
+        min_gain_per_usd=threshold if order == GAIN_PER_USD else None,
         tie_key_max=tie_key_max,
         n=scored.height,
         n_strong=n_strong,

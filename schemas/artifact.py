@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 FORMAT_VERSION: Literal[1] = 1
 
-RouterKind = Literal["mf", "sw", "bert", "causal_llm", "linear", "cluster", "length", "random", "constant"]
+RouterKind = Literal["mf", "sw", "bert", "causal_llm", "linear", "ngram", "cluster", "length", "random", "constant"]
 
 
 class CardPart(BaseModel):
@@ -44,6 +44,31 @@ class Quantization(CardPart):
     mean_error: float
     flips: dict[str, float]
     """Strong share (`0.2`, `0.5`, `0.8`) -> share of prompts that change sides when both graphs are cut there."""
+
+
+class WinRateCalibration(CardPart):
+    """A monotone map at the end of the graph, fitted on labels: `nightroute calibrate`.
+
+    The expected gap between the two scores is then 2 win_rate - 1. The map keeps the order of prompts. What the card
+    says of the graph's parity, quantization error and metrics was measured before it was added; score quantiles are
+    those after it.
+    """
+
+    method: Literal["platt", "isotonic"]
+    labels_sha256: str
+    """Digest of prompts and scores."""
+    n: int = Field(ge=1)
+    """Labelled prompts."""
+    ece_before: float
+    """Expected calibration error of the router as it was, on the labels (ten bins of equal mass)."""
+    ece_after: float
+    """The same after calibration, each label judged by a map that was fitted without it."""
+    log_loss_before: float
+    log_loss_after: float
+    parity_max_error: float
+    """Largest |graph - formula| in win rate over the parity inputs."""
+    base_sha256: str
+    """Digest of the card of the router that was calibrated."""
 
 
 class TrainingData(CardPart):
@@ -113,6 +138,8 @@ class RouterCard(CardPart):
     parity_mean_error: float = 0.0
     parity_prompts: int
     quantization: Quantization | None = None
+    calibration: WinRateCalibration | None = Field(None, exclude_if=lambda value: value is None)
+    """Set where the graph ends with a map fitted on labels of its owner's traffic."""
     metrics: list[Metric]
     licence: str
     limits: list[str]

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -64,24 +65,42 @@ class Plan(Record):
     parts: list[Part]
 
 
+class AnswerLength(Record):
+    """How long a model's answers are expected to be: scale * prompt_tokens ** power output tokens."""
+
+    scale: float
+    power: float = 0.0
+    """0: the prompt says nothing about it."""
+    answers: int = 0
+    """Answers that it was fitted on; 0: assumed (`expected_output_tokens`)."""
+
+
 class Split(Record):
     """`split.json`: where this table was cut.
 
-    A query goes strong iff `win_rate > alpha`, or `win_rate == alpha` and `tie_key <= tie_key_max`. The tie key is a
-    hash of the query id, so ties are cut fairly, by no column of the table, and the same way every time.
+    A query goes strong iff its place in the order is above a threshold, or at the threshold with
+    `tie_key <= tie_key_max`. The tie key is a hash of the query id, so ties are cut fairly, by no column of the table,
+    and the same way every time. The order is that of win rates, and the threshold `alpha`; or that of the gain per
+    extra dollar, and the threshold `min_gain_per_usd` (docs/splitting.md).
     """
 
     rule: str
     """`alpha`, `strong_share` or `max_usd`."""
     wanted: str
     """The number asked for, as text (a budget is an exact decimal)."""
-    alpha: float
+    order: Literal["win_rate", "gain_per_usd"] = "win_rate"
+    alpha: float | None
+    """Null where the order is `gain_per_usd`: each query has an alpha of its own then."""
+    min_gain_per_usd: float | None = None
+    """Score points that a dollar more has to buy; null where the order is `win_rate`."""
+    answer_lengths: dict[str, AnswerLength] = {}
+    """Route -> what the split took for the length of answers, where that was not `expected_output_tokens` alone."""
     tie_key_max: int
     """-1 sends no tie to the strong model; 2**64 - 1 sends all."""
     n: int
     n_strong: int
     n_tied: int
-    """Queries whose win rate equals alpha."""
+    """Queries that are at the threshold."""
     n_tied_strong: int
     expected_usd: Decimal | None
     """Expected cost of the whole table at this split; null when a model is unpriced."""

@@ -43,7 +43,7 @@ def shared_phrases(train: pl.Series, evaluation: pl.Series, *, words: int = PHRA
 
     Case and punctuation do not count; a prompt of fewer words shares none.
     """
-    shared = _phrases(train, words).join(_phrases(evaluation, words), on="phrase", how="semi")
+    shared = phrases(train, words).join(phrases(evaluation, words), on="phrase", how="semi")
     return shared["row"].unique().sort().to_numpy().astype(np.intp)
 
 
@@ -75,7 +75,7 @@ def contaminated(train: Sequence[str], evaluation: Sequence[str], near: Near, em
     return np.unique(near.train[np.einsum("ij,ij->i", left, right) >= LIMIT])
 
 
-def _phrases(prompts: pl.Series, words: int) -> pl.DataFrame:
+def phrases(prompts: pl.Series, words: int) -> pl.DataFrame:
     """Return every run of `words` words of every prompt: row, phrase."""
     split = pl.DataFrame({"prompt": prompts}).with_row_index("row")
     single = split.select("row", word=pl.col("prompt").str.to_lowercase().str.extract_all(r"\w+")).explode("word")

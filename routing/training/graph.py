@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from routing.training.calibration import Calibration
+from routing.calibrating import Platt
 from routing.training.features import SMALLEST_NORM, Features
 from routing.training.matrix_factorization import PairHeads
 from routing.training.onnx_graph import node, router_model
@@ -27,7 +27,7 @@ class StaticRouter:
     flags: NDArray[np.int8]
     """Which tokens each count counts, shape (vocabulary, counts); the first column is all ones."""
     heads: PairHeads
-    calibration: Calibration
+    calibration: Platt
 
     def win_rates(self, features: Features) -> NDArray[np.float64]:
         """Return what the graph answers, from the training framework's side, shape (n,)."""

@@ -14,7 +14,7 @@ import numpy as np
 from routing.errors import ConfigError, DataError
 from routing.training.dataset import TrainingSet
 from routing.training.fuse import EmbeddingRouter, LinearHead
-from routing.training.logistic import Floats, by_prompt, log_loss, logistic
+from routing.training.logistic import Floats, by_prompt, log_loss, logistic, platt
 from routing.training.prompt_embeddings import PromptEmbeddings
 from routing.training.router import Progress, Run
 
@@ -83,7 +83,9 @@ def fit_linear(dataset: TrainingSet, embed: PromptEmbeddings, config: LinearConf
 
     path = _ridge_path if config.loss == "ridge" else _logistic_path
     predicted = _out_of_fold(rows, decays, path, folds=config.folds, seed=run.seed)
-    calibrations = [_platt(one, rows) if config.loss == "ridge" else np.array([0.0, 1.0]) for one in predicted]
+    calibrations = [
+        platt(one, rows.target, rows.weight) if config.loss == "ridge" else np.array([0.0, 1.0]) for one in predicted
+    ]
     losses = []
     for place, (one, (intercept, slope)) in enumerate(zip(predicted, calibrations, strict=True)):
         losses.append(log_loss(intercept + slope * one, rows.target, rows.weight))
@@ -131,12 +133,3 @@ def _ridge_path(rows: _Rows, decays: tuple[float, ...]) -> Floats:
     rotated = vectors.T @ (centred.T @ (share * (rows.target - level)))
     coefficients = (rotated / (np.maximum(values, 0.0) + np.array(decays)[:, None])) @ vectors.T
     return np.hstack([level - coefficients @ mean[:, None], coefficients])
-
-
-def _platt(predicted: Floats, rows: _Rows) -> Floats:
-    """Return intercept and slope of the calibrated win rate; a slope of 0 where predictions do not differ."""
-    spread = float(predicted.std())
-    if not spread > _CONSTANT:
-        return np.zeros(2)
-    intercept, slope = logistic((predicted / spread)[:, None], rows.target, rows.weight, decay=1e-6)
-    return np.array([intercept, slope / spread])

@@ -12,6 +12,7 @@ _STEPS = 100
 _SMALLEST_STEP = 1e-9
 _SMALLEST_FRACTION = 2.0**-20
 _ROUNDING = 1e-12
+_SMALLEST_SPREAD = 1e-6
 _RIDGE = 1e-9
 """Keeps the Newton system solvable where the data leave a direction open."""
 
@@ -71,6 +72,21 @@ def logistic(x: Floats, target: Floats, weight: Floats, *, decay: float, start: 
         if np.abs(step).max() < _SMALLEST_STEP or fraction <= _SMALLEST_FRACTION:
             break
     return found
+
+
+def platt(predicted: Floats, target: Floats, weight: Floats) -> Floats:
+    """Return intercept and slope that turn predictions into logits of win rates; a slope of 0 where all are alike.
+
+    Args:
+        predicted: Out-of-fold predictions of the targets, on any scale, shape (n,).
+        target: In [0, 1], shape (n,).
+        weight: Above zero, shape (n,).
+    """
+    spread = float(predicted.std())
+    if not spread > _SMALLEST_SPREAD:
+        return np.zeros(2)
+    intercept, slope = logistic((predicted / spread)[:, None], target, weight, decay=1e-6)
+    return np.array([intercept, slope / spread])
 
 
 def log_loss(logits: Floats, target: Floats, weight: Floats) -> float:

@@ -11,6 +11,7 @@ import dataframely as dy
 import numpy as np
 import polars as pl
 
+from routing.benchmarks import graded
 from routing.errors import DataError
 from schemas.preferences import WINNERS, Battles, Correctness, Golden
 
@@ -128,34 +129,12 @@ def golden_pair(graded: dy.DataFrame[Correctness], *, benchmark: str, strong: st
 
 
 def benchmark(raw: pl.DataFrame, *, name: str, strong: str, weak: str) -> dy.DataFrame[Golden]:
-    """Raw evaluation rows (prompt, model, score) -> GOLDEN, one row per prompt; grades of several turns are averaged.
+    """Raw evaluation rows (prompt, model, score) -> GOLDEN, one row per prompt: `routing.benchmarks.graded`.
 
     Raises:
         DataError: a column or one of the two models is missing, or a score is no number of 0 to 1.
     """
-    _require(raw, name, ("prompt", "model", "score"))
-    if not (raw.schema["score"].is_numeric() or raw.schema["score"] == pl.Boolean):
-        raise DataError(f"{name}: score must be a number, got {raw.schema['score']}; convert the column")
-    raw = raw.with_columns(pl.col("prompt").cast(pl.String), pl.col("score").cast(pl.Float64).fill_nan(None))
-    outside = raw.filter(~pl.col("score").is_between(0.0, 1.0))["score"]
-    if len(outside):
-        raise DataError(f"{name}: scores must lie in 0..1, got {outside[0]:g}; divide them by the largest grade")
-    missing = sorted({strong, weak} - set(raw["model"].cast(pl.String).unique()))
-    if missing:
-        raise DataError(
-            f"{name}: no rows of model {missing}; name the models of this file in the config's [evaluation]"
-        )
-    graded = (
-        raw.filter(pl.col("model").cast(pl.String).is_in([strong, weak]))
-        .group_by("prompt", maintain_order=True)
-        .agg(
-            strong_score=pl.col("score").filter(pl.col("model").cast(pl.String) == strong).mean(),
-            weak_score=pl.col("score").filter(pl.col("model").cast(pl.String) == weak).mean(),
-        )
-        .drop_nulls()
-    )
-    rows = _some(graded.with_columns(source=pl.lit(name)), name)
-    return Golden.validate(rows)
+    return Golden.validate(graded(raw, name=name, strong=strong, weak=weak).rows.select(Golden.column_names()))
 
 
 def held_out(prompts: pl.Series, *, share: float, seed: int) -> pl.Series:

@@ -8,9 +8,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from routing.batching import Tokens
+from routing.calibrating import fit_platt
 from routing.errors import DataError
 from routing.metrics import average_pgr, bootstrap, cost_quality_curve, random_router
-from routing.training.calibration import calibrate
 from routing.training.decontamination import SCREEN, contaminated, near_pairs, shared_phrases
 from routing.training.encoder import Encoder
 from routing.training.features import Features, features, token_flags, tokenize
@@ -169,7 +169,7 @@ def train_static_mf(tables: Tables, known: Corpus, words: Lexicon, config: Stati
     golden_features = known.of(rest.golden["prompt"])
     gap = heads.gap(golden_features)
     strong, weak = _scores(rest.golden)
-    calibration = calibrate(gap, strong, weak)
+    calibration = fit_platt(gap, strong, weak)
     table, flags = words.table(dim=config.dim, sif=config.sif), token_flags(words.vocabulary)
     rows = np.flatnonzero(known.prompts.is_in(aside.implode()).to_numpy())
     return Trained(

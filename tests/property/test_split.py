@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from routing.split import at_rank, by_alpha, by_budget, by_strong_share, is_strong, route
+from routing.split import FREE, at_rank, by_alpha, by_budget, by_strong_share, is_strong, route, with_gain_per_usd
 from schemas.billing import USD
 from tests.fakes import scored
 
@@ -82,3 +82,58 @@ def test_a_budget_is_kept_and_used_up(table: pl.DataFrame, spare: Decimal) -> No
         longer = at_rank(table, n_strong, rule="max_usd", wanted="")
         assert longer.expected_usd is not None
         assert longer.expected_usd > budget
+
+
+# ---- in the order of the gain per dollar ----------------------------------------------------------------------------
+
+
+@given(table=priced_tables())
+def test_gain_per_dollar_is_never_null_and_positive_where_the_win_rate_is_above_a_half(table: pl.DataFrame) -> None:
+    keys = with_gain_per_usd(table)["gain_per_usd"]
+    assert keys.is_between(0.0, FREE).all()
+    assert ((keys > 0) == (2.0 * table["win_rate"] - 1.0 > 0)).all()
+
+
+@given(table=priced_tables(), spare=micros)
+def test_a_budget_by_gain_is_kept_and_used_up(table: pl.DataFrame, spare: Decimal) -> None:
+    table = with_gain_per_usd(table)
+    budget = Decimal(table["weak_usd"].sum() or 0) + spare
+    split = by_budget(table, budget, order="gain_per_usd")
+    assert split.expected_usd is not None
+    assert split.expected_usd <= budget
+    chosen = table.filter(is_strong(split))
+    assert chosen.height == split.n_strong
+    assert (chosen["gain_per_usd"] > 0).all()
+    gaining = int((table["gain_per_usd"] > 0).sum())
+    if split.n_strong < gaining:
+        longer = at_rank(table, split.n_strong + 1, rule="max_usd", wanted="", order="gain_per_usd")
+        assert longer.expected_usd is not None
+        assert longer.expected_usd > budget
+
+
+@given(table=priced_tables(), spare=micros, cuts=st.lists(st.integers(0, 40), max_size=4))
+def test_two_numbers_reproduce_the_order_by_gain_part_by_part(
+    table: pl.DataFrame, spare: Decimal, cuts: list[int]
+) -> None:
+    whole = with_gain_per_usd(table)
+    split = by_budget(whole, Decimal(table["weak_usd"].sum() or 0) + spare, order="gain_per_usd")
+    rows = sorted(whole.iter_rows(named=True), key=lambda row: (-row["gain_per_usd"], row["tie_key"]))
+    first = {row["row"] for row in rows[: split.n_strong]}
+    edges = [0, *sorted(min(cut, len(table)) for cut in cuts), len(table)]
+    parts = [with_gain_per_usd(table[start:stop]) for start, stop in pairwise(edges)]
+    routed = pl.concat([route(part, split, strong="s", weak="w") for part in parts])
+    assert set(routed.filter(route="strong")["row"]) == first
+    # A query that went strong has at least its own alpha; its threshold is a float, so to its last digits.
+    strong = routed.filter(route="strong")
+    assert (strong["win_rate"] >= strong["alpha"] * (1 - 1e-12)).all()
+
+
+@given(table=priced_tables(), budgets=st.tuples(micros, micros))
+def test_more_money_keeps_every_strong_query(table: pl.DataFrame, budgets: tuple[Decimal, Decimal]) -> None:
+    table = with_gain_per_usd(table)
+    all_weak = Decimal(table["weak_usd"].sum() or 0)
+    fewer, more = (
+        set(table.filter(is_strong(by_budget(table, all_weak + spare, order="gain_per_usd")))["row"])
+        for spare in sorted(budgets)
+    )
+    assert fewer <= more

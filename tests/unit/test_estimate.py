@@ -2,13 +2,15 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from routing.estimate import DISPATCH, FORECAST, SPLIT, Pricing, estimate
+from routing.estimate import DISPATCH, FORECAST, SPLIT, Pricing, estimate, fit_answer_length
 from routing.prices import price_snapshot
 from schemas.billing import USD, PriceOverride
+from schemas.run import AnswerLength
 from tests.fakes import scored
 
 NIGHT = datetime(2026, 11, 1, 2, tzinfo=UTC)
@@ -96,3 +98,41 @@ def test_a_model_without_a_price_has_null_cost_and_known_tokens() -> None:
 
 def test_an_empty_table_has_empty_estimates() -> None:
     assert estimated(scored([])).is_empty()
+
+
+# ---- answers whose length follows the prompt ------------------------------------------------------------------------
+
+
+def test_a_power_law_of_the_prompt_goes_before_the_mean() -> None:
+    table = estimated(answer_length=AnswerLength(scale=2.0, power=0.5))
+    # 2 * sqrt(1000) = 63.2..., up to 64; the row's own limit of 50; 2 * sqrt(7) = 5.29.
+    assert usd(table, "s_usd") == [per_call(1000, 64), per_call(1000, 50), per_call(7, 6)]
+    assert usd(table, "s_low_usd") == [per_call(800, 32), per_call(800, 32), per_call(6, 3)]
+    assert table["s_tokens"].to_list() == [1064, 1050, 13]
+
+
+def test_a_length_without_power_is_the_mean() -> None:
+    assert usd(estimated(answer_length=AnswerLength(scale=200.0)), "s_usd") == usd(estimated(), "s_usd")
+
+
+def test_the_power_law_that_made_the_answers_is_found() -> None:
+    rng = np.random.default_rng(0)
+    asked = rng.uniform(10, 2_000, 5_000).round()
+    written = 12.0 * asked**0.5 * rng.lognormal(0.0, 0.4, 5_000)
+    found = fit_answer_length(asked, written)
+    assert found.power == pytest.approx(0.5, abs=0.02)
+    assert found.answers == 5_000
+    # The bill is what it is for: predicted and observed tokens add up to the same.
+    assert (found.scale * asked**found.power).sum() == pytest.approx(written.sum())
+
+
+def test_few_answers_give_their_mean_alone() -> None:
+    asked = np.arange(1.0, 30.0)
+    assert fit_answer_length(asked, 3 * asked) == AnswerLength(scale=45.0, power=0.0, answers=29)
+    assert fit_answer_length(np.full(100, 7.0), np.arange(100.0)).power == 0.0
+
+
+def test_answers_never_grow_faster_than_their_prompts() -> None:
+    asked = np.arange(1.0, 101.0)
+    assert fit_answer_length(asked, asked**2).power == 1.0
+    assert fit_answer_length(asked, 1e6 / asked**2).power == -1.0

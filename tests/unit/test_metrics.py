@@ -1,8 +1,21 @@
 import numpy as np
 import pytest
 
+from routing import metrics
 from routing.errors import DataError
-from routing.metrics import Floats, average_pgr, bootstrap, cost_quality_curve, first_share, random_router
+from routing.metrics import (
+    Floats,
+    Samples,
+    average_pgr,
+    bootstrap,
+    bootstrap_many,
+    cost_quality_curve,
+    first_share,
+    interval,
+    random_many,
+    random_router,
+    sample,
+)
 
 # Ten queries by falling win rate. Gains (strong - weak): 1 0 1 0 0 | 1 0 -1 0 0, so the gap is 2 of 10.
 WIN_RATES = np.array([0.95, 0.9, 0.8, 0.7, 0.65, 0.6, 0.5, 0.4, 0.2, 0.1])
@@ -62,6 +75,20 @@ def test_what_cannot_be_measured_says_so(win_rates: Floats, strong: Floats, weak
         cost_quality_curve(win_rates, strong, weak)
 
 
+def test_a_gap_of_rounding_is_no_gap() -> None:
+    # Eight grades in tenths: 0.1 + 0.2 - 0.3 is 5.6e-17 in binary, and dividing by it would make PGRs of 1e15.
+    strong, weak = np.array([0.1, 0.2, 0.0] * 3), np.array([0.0, 0.0, 0.3] * 3)
+    assert (strong - weak).sum() > 0
+    with pytest.raises(DataError, match="swap the pair"):
+        cost_quality_curve(np.arange(9.0), strong, weak)
+    strong = np.append(strong, 0.2)
+    weak = np.append(weak, 0.0)
+    found = bootstrap(np.arange(10.0), strong, weak, average_pgr, resamples=2_000, seed=0)
+    assert -20 < found.low < found.high < 20
+    samples = sample(np.arange(10.0), strong, weak, {"": average_pgr}, resamples=2_000, seed=0)[""].draws
+    assert np.nanmax(np.abs(samples)) < 100
+
+
 def test_the_bootstrap_is_seeded_and_surrounds_the_value() -> None:
     rng = np.random.default_rng(1)
     strong, weak = (rng.random(400) < 0.8).astype(float), (rng.random(400) < 0.6).astype(float)
@@ -90,3 +117,45 @@ def test_random_routers_scatter_around_one_half() -> None:
     chance = random_router(strong, weak, average_pgr, routers=400, seed=0)
     assert chance.value == pytest.approx(0.5, abs=0.01)
     assert chance.low < 0.5 < chance.high
+
+
+STATISTICS = {"apgr": average_pgr, "cpt20": first_share(0.2), "cpt80": first_share(0.8)}
+AREA = {"auc": average_pgr}
+
+
+def test_one_pass_gives_every_statistic_as_its_own_pass_does() -> None:
+    rng = np.random.default_rng(6)
+    strong, weak, win_rates = rng.random(300), rng.random(300) * 0.7, rng.integers(0, 40, 300) / 40
+    many = bootstrap_many(win_rates, strong, weak, STATISTICS, on_quality=AREA, resamples=150, seed=2)
+    chance = random_many(strong, weak, STATISTICS, on_quality=AREA, routers=150, seed=2)
+    assert list(many) == list(chance) == [*STATISTICS, *AREA]
+    for name, statistic in STATISTICS.items():
+        assert many[name] == bootstrap(win_rates, strong, weak, statistic, resamples=150, seed=2)
+        assert chance[name] == random_router(strong, weak, statistic, routers=150, seed=2)
+
+
+def test_the_area_under_quality_is_resampled_with_both_models() -> None:
+    rng = np.random.default_rng(8)
+    strong, weak, win_rates = rng.random(50), rng.random(50) * 0.5, rng.random(50)
+    found = bootstrap_many(win_rates, strong, weak, {}, on_quality=AREA, resamples=120, seed=4)["auc"]
+    drawn = np.random.default_rng(4).integers(0, 50, size=(120, 50))
+    curves = [cost_quality_curve(win_rates[rows], strong[rows], weak[rows]) for rows in drawn]
+    areas = [np.trapezoid(curve.quality, curve.strong_share) for curve in curves]
+    assert [found.low, found.high] == pytest.approx(np.quantile(areas, [0.025, 0.975]))
+
+
+def test_chunks_bound_the_memory_and_not_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(7)
+    strong, weak, win_rates = rng.random(101), rng.random(101) * 0.7, rng.integers(0, 40, 101) / 40
+    whole = bootstrap_many(win_rates, strong, weak, STATISTICS, resamples=50, seed=2)
+    chance = random_many(strong, weak, STATISTICS, routers=50, seed=2)
+    monkeypatch.setattr(metrics, "_CHUNK_CELLS", 7 * 101)
+    assert bootstrap_many(win_rates, strong, weak, STATISTICS, resamples=50, seed=2) == whole
+    assert random_many(strong, weak, STATISTICS, routers=50, seed=2) == chance
+
+
+def test_resamples_without_a_pgr_are_left_out_of_an_interval() -> None:
+    found = interval(Samples(0.5, np.array([np.nan, 0.0, 1.0, np.nan])))
+    assert [found.value, found.low, found.high] == pytest.approx([0.5, 0.025, 0.975])
+    with pytest.raises(DataError, match="better in no resample"):
+        interval(Samples(0.5, np.full(3, np.nan)))

@@ -6,6 +6,7 @@ import pytest
 from routing.errors import ConfigError
 from routing.split import (
     ALL_TIES,
+    FREE,
     NO_TIES,
     at_rank,
     by_alpha,
@@ -14,6 +15,7 @@ from routing.split import (
     expected_usd,
     is_strong,
     route,
+    with_gain_per_usd,
 )
 from schemas.billing import USD
 from schemas.run import Split
@@ -201,6 +203,79 @@ def test_a_budget_without_prices_is_refused(side: str) -> None:
     table = PRICED.with_columns(pl.lit(None, USD).alias(side))
     with pytest.raises(ConfigError, match=rf"needs prices for both models, but \['{side}'\].*price\] table"):
         by_budget(table, Decimal(1))
+
+
+# ---- a budget in the order of the gain per dollar -------------------------------------------------------------------
+
+MIXED = with_gain_per_usd(
+    priced([0.9, 0.8, 0.6, 0.55, 0.5, 0.2], ["0.81", "0.13", "0.01", "0.02", "0.01", "0.01"], ["0.01"] * 6)
+)
+"""Gains .8, .6, .2, .1, 0, -.6 for .80, .12, 0, .01, 0 and 0 dollars more: rows 2 (no dearer), 3, 1, 0; never 4, 5."""
+
+
+def test_gain_per_dollar_is_the_expected_gap_over_the_extra_cost() -> None:
+    assert MIXED["gain_per_usd"].to_list() == pytest.approx([1.0, 5.0, FREE, 10.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("max_usd", "strong", "usd", "threshold"),
+    [
+        ("0.06", [2], "0.06", FREE),
+        ("0.07", [2, 3], "0.07", 10.0),
+        ("0.189", [2, 3], "0.07", 10.0),
+        ("0.19", [1, 2, 3], "0.19", 5.0),
+        ("0.98", [1, 2, 3], "0.19", 5.0),
+        ("0.99", [0, 1, 2, 3], "0.99", 1.0),
+        ("9", [0, 1, 2, 3], "0.99", 1.0),
+    ],
+)
+def test_a_budget_buys_the_most_gain_a_dollar_first_and_nothing_that_does_not_gain(
+    max_usd: str, strong: list[int], usd: str, threshold: float
+) -> None:
+    split = by_budget(MIXED, Decimal(max_usd), order="gain_per_usd")
+    assert strong_rows(MIXED, split) == strong
+    assert (split.expected_usd, split.n_strong) == (Decimal(usd), len(strong))
+    assert (split.order, split.alpha, split.rule, split.wanted) == ("gain_per_usd", None, "max_usd", max_usd)
+    assert split.min_gain_per_usd == pytest.approx(threshold)
+
+
+def test_the_published_alpha_is_the_win_rate_that_pays_for_the_extra_cost() -> None:
+    split = by_budget(MIXED, Decimal("0.19"), order="gain_per_usd")
+    routed = route(MIXED, split, strong="big", weak="small")
+    # min_gain_per_usd is 5: (1 + 5 * .80) / 2 = 2.5, which no win rate reaches; (1 + 5 * .12) / 2 = .8; ...
+    assert routed["alpha"].to_list() == pytest.approx([2.5, 0.8, 0.5, 0.525, 0.5, 0.5])
+    assert routed["route"].to_list() == ["weak", "strong", "strong", "strong", "weak", "weak"]
+
+
+def test_equal_gains_per_dollar_are_cut_by_the_tie_key() -> None:
+    table = with_gain_per_usd(
+        scored([0.75, 0.75, 0.75, 0.6], tie_keys=[30, 10, 20, 1]).with_columns(
+            strong_usd=pl.lit(Decimal("0.02")).cast(USD), weak_usd=pl.lit(Decimal("0.01")).cast(USD)
+        )
+    )
+    split = by_budget(table, Decimal("0.06"), order="gain_per_usd")
+    assert (strong_rows(table, split), split.tie_key_max, split.n_tied, split.n_tied_strong) == ([1, 2], 20, 3, 2)
+
+
+def test_nothing_gains_or_nothing_fits() -> None:
+    losing = with_gain_per_usd(priced([0.5, 0.1], ["0.02"] * 2, ["0.01"] * 2))
+    for table, max_usd in ((losing, "9"), (MIXED.filter(pl.col("row") == 0), "0.5")):
+        split = by_budget(table, Decimal(max_usd), order="gain_per_usd")
+        assert (strong_rows(table, split), split.n_strong, split.tie_key_max) == ([], 0, NO_TIES)
+    empty = by_budget(MIXED.clear(), Decimal(1), order="gain_per_usd")
+    assert (empty.n, empty.n_strong, empty.expected_usd) == (0, 0, Decimal(0))
+
+
+def test_a_split_by_gain_without_prices_is_refused() -> None:
+    hole = with_gain_per_usd(MIXED.drop("gain_per_usd").with_columns(weak_usd=pl.lit(None, USD)))
+    with pytest.raises(ConfigError, match=r"needs prices for both models, but \['weak_usd'\]"):
+        by_budget(hole, Decimal(1), order="gain_per_usd")
+
+
+def test_a_split_written_by_an_earlier_version_is_still_read() -> None:
+    record = by_alpha(TIED, 0.5).model_dump(mode="json")
+    old = {key: record[key] for key in record if key not in ("order", "min_gain_per_usd", "answer_lengths")}
+    assert Split.model_validate(old) == by_alpha(TIED, 0.5)
 
 
 # ---- any rule -------------------------------------------------------------------------------------------------------

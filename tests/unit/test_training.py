@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from jobs.train_config import Evaluation, Pair
-from jobs.train_router import sides
+from jobs.train_data import sides
 from jobs.training import read_benchmarks, read_table, versions
 from routing.errors import DataError, InputMissingError
 from schemas.preferences import Battles

@@ -36,6 +36,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`[embedder]`": kinds.EmbedderSection,
     "`[fit]` of `cluster`": kinds.ClusterFit,
     "`[fit]` of `linear`": kinds.LinearFit,
+    "`[fit]` of `ngram`": kinds.NgramFit,
     "`[fit]` of `sw`": kinds.SwFit,
     "`[fit]` of `mf`": kinds.MfFit,
     "`[fit]` of `bert`": kinds.BertFit,

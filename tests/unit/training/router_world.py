@@ -58,6 +58,7 @@ STATIC = '[embedder]\nkind = "static"\ndim = 8\nsif = 1e-2\nhead_tokens = 12\nta
 LOOP = "learning_rate = {rate}\nepochs = {epochs}\nbatch_rows = 64\neval_every = 10\n"
 KINDS: Mapping[str, str] = {
     "linear": STATIC + "counts = true\n[fit]\nfolds = 3\n",
+    "ngram": "[fit]\nbuckets = 4096\nfolds = 3\n",
     "cluster": STATIC + "[fit]\nclusters = 8\nrestarts = 2\n",
     "sw": STATIC + "[fit]\ntiers = 3\nmax_prototypes = 200\nmin_battles = 5\n",
     "mf": '[embedder]\nkind = "encoder"\nhead_tokens = 30\ntail_tokens = 8\n'

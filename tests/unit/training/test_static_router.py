@@ -10,8 +10,8 @@ pytestmark = pytest.mark.train
 torch = pytest.importorskip("torch", reason="needs the extra `train`")
 pytest.importorskip("onnx", reason="needs the extra `train`")
 
+from routing.calibrating import Platt  # noqa: E402
 from routing.errors import ArtifactError, ConfigError, DataError, InputMissingError  # noqa: E402
-from routing.training.calibration import Calibration  # noqa: E402
 from routing.training.encoder import Encoder, find_encoder, load_encoder  # noqa: E402
 from routing.training.export import Graph, check_parity  # noqa: E402
 from routing.training.features import Features, features, token_flags, tokenize  # noqa: E402
@@ -121,7 +121,7 @@ def test_the_graph_computes_what_training_computes(encoder: Encoder) -> None:
     table, flags = static_table(token_states(encoder), vocabulary, dim=8, sif=1e-2), token_flags(vocabulary)
     rng = np.random.default_rng(0)
     heads = PairHeads(weight=rng.normal(size=(12, 2)).astype(np.float32), bias=rng.normal(size=2).astype(np.float32))
-    router = StaticRouter(table, flags, heads, Calibration(slope=4.0, intercept=-0.3))
+    router = StaticRouter(table, flags, heads, Platt(slope=4.0, intercept=-0.3))
     rows = tokenize(encoder.tokenizer, TEXTS * 250, head=5, tail=2)
     expected = router.win_rates(features(rows, table, flags))
     model = static_graph(router)

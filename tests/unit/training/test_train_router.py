@@ -24,8 +24,8 @@ from routing.training import loop  # noqa: E402
 from routing.training.dataset import TrainingSet  # noqa: E402
 from tests.unit.training import router_world, tiny  # noqa: E402
 
-LEARNERS = ("linear", "cluster", "sw", "mf", "bert")
-STEPWISE = ("linear", "cluster", "mf", "bert")
+LEARNERS = ("linear", "ngram", "cluster", "sw", "mf", "bert")
+STEPWISE = ("linear", "ngram", "cluster", "mf", "bert")
 """Kinds that report progress, so that there is a picture of it."""
 
 

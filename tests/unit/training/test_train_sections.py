@@ -11,7 +11,7 @@ pytest.importorskip("transformers", reason="needs the extra `train`")
 
 from jobs import train_kinds  # noqa: E402
 from jobs.config import Section  # noqa: E402
-from routing.training import base_models, baselines, bert, causal_llm, cluster, linear, loop, mf, sw  # noqa: E402
+from routing.training import base_models, baselines, bert, causal_llm, cluster, linear, loop, mf, ngram, sw  # noqa: E402
 
 SECTIONS: list[tuple[type[Section], Any]] = [
     (train_kinds.LoopSection, loop.LoopConfig),
@@ -21,6 +21,7 @@ SECTIONS: list[tuple[type[Section], Any]] = [
     (train_kinds.MfFit, mf.MfConfig),
     (train_kinds.SwFit, sw.SwConfig),
     (train_kinds.LinearFit, linear.LinearConfig),
+    (train_kinds.NgramFit, ngram.NgramConfig),
     (train_kinds.ClusterFit, cluster.ClusterConfig),
     (train_kinds.LengthFit, baselines.LengthConfig),
     (train_kinds.ConstantFit, baselines.ConstantConfig),

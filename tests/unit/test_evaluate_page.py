@@ -1,0 +1,116 @@
+"""docs/evaluate.md says what the models of the evaluation config say, and its example is a config."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+from jobs import evaluate_config as config
+from jobs import evaluate_robustness as robustness
+from jobs import evaluate_transfer as transfer
+from jobs.config import parse
+from jobs.evaluate_tables import _COMPARISONS, _FIGURES, _POINTS
+from routing import errors
+from routing.benchmarks import COLUMNS, OPTIONAL
+from routing.measuring import CURVE_POINTS, IN_DOLLARS, METRICS, STATISTICS
+from routing.perturbations import PERTURBATIONS
+from tests.unit.test_training_page import default_of, sections_of
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docs"
+PAGE = (FOLDER / "evaluate.md").read_text(encoding="utf-8")
+SECTIONS: dict[str, type[BaseModel]] = {
+    "Top level": config.EvaluateConfig,
+    "`[data]`": config.DataSection,
+    "`[[routers]]`": config.EvaluatedRouterSection,
+    "`[[benchmarks]]`": config.BenchmarkSection,
+    "`[transfer]`": transfer.TransferSection,
+    "`[[transfer.tables]]`": transfer.TransferTableSection,
+    "`[robustness]`": robustness.RobustnessSection,
+    "`[robustness.confounder]`": robustness.ConfounderSection,
+    "`[drift]`": robustness.DriftSection,
+}
+SOURCE = "\n".join(
+    path.read_text(encoding="utf-8") for folder in ("jobs", "routing") for path in (ROOT / folder).glob("*.py")
+)
+MESSAGES = re.findall(r"^\| (\d+) \| `((?:[^`\\]|\\`)+)` \|", PAGE, re.M)
+
+
+def table(heading: str, level: str = "###") -> dict[str, list[str]]:
+    """First cell -> other cells of the table under a heading."""
+    body = PAGE.split(f"\n{level} {heading}\n")[1].split("\n##")[0]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in re.findall(r"^\| `.*\|$", body, re.M)]
+    return {key: rest for key, *rest in cells}
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_the_page_names_every_key_with_its_default(heading: str) -> None:
+    found = {key.strip("`"): default.strip("`") for key, (_, default, _) in table(heading).items()}
+    expected = {name: default_of(field) for name, field in SECTIONS[heading].model_fields.items()}
+    if heading == "`[robustness]`":  # too long to write: all there are
+        expected["perturbations"] = ", ".join(f"`{name}`" for name in PERTURBATIONS).strip("`")
+    assert found == expected
+
+
+def test_every_section_is_on_the_page() -> None:
+    from schemas.billing import PriceOverride
+
+    assert sections_of(config.EvaluateConfig) == {*SECTIONS.values(), PriceOverride}
+
+
+def test_the_page_names_every_layout_and_column() -> None:
+    found = table("Benchmarks that are read", "##")
+    assert [key.strip("`") for key in found] == list(get_args(config.Layout))
+    for layout, needed in COLUMNS.items():
+        assert re.findall(r"`(\w+)`", found[f"`{layout}`"][0])[: len(needed)] == list(needed)
+        named = set(re.findall(r"`(\w+)`", found[f"`{layout}`"][0]))
+        assert named <= {*needed, *OPTIONAL[layout]}
+
+
+def test_the_page_defines_every_metric() -> None:
+    named = {name for key in table("The metrics", "##") for name in re.findall(r"`(\w+)`", key)}
+    assert named == {*METRICS, *(IN_DOLLARS + name for name in STATISTICS), "ece"}
+    for name in config.BASELINES:
+        assert f"`{name}`: " in PAGE
+
+
+def test_the_page_names_the_columns_of_the_tables() -> None:
+    found = table("What comes out", "##")
+    assert found["`figures.parquet`"] == [", ".join(_FIGURES)]
+    assert found["`comparisons.parquet`"] == [", ".join(_COMPARISONS)]
+    assert found["`curves.parquet`"][0].startswith(", ".join(("benchmark", "router", *_POINTS)))
+    assert f"at most {CURVE_POINTS} points" in found["`curves.parquet`"][0]
+
+
+def test_the_examples_are_configs() -> None:
+    (block,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.M | re.S)
+    example = parse(config.EvaluateConfig, tomllib.loads(block), source="docs/evaluate.md")
+    assert len(example.routers) == 2
+
+
+def test_every_link_leads_somewhere() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", PAGE) if not link.startswith("http")]
+    assert links
+    for link in links:
+        name, _, anchor = link.partition("#")
+        target = FOLDER / name
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.M)
+            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, link
+
+
+def test_every_message_on_the_page_is_one_that_the_program_writes_with_its_code() -> None:
+    assert len(MESSAGES) > 20
+    wrong = {}
+    for code, fragment in MESSAGES:
+        raised = [
+            re.findall(r"raise (\w+)\(", SOURCE[: found.start()])[-1].replace("ValueError", "ConfigError")
+            for found in re.finditer(re.escape(fragment.replace("\\`", "`")), SOURCE)
+        ]
+        if int(code) not in {getattr(errors, name).exit_code for name in raised if hasattr(errors, name)}:
+            wrong[fragment] = raised
+    assert not wrong

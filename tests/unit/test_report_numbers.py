@@ -1,0 +1,61 @@
+"""One function writes every number of a page."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.report.numbers import MINUS, Unit, number, pointer, rounded_usd, written
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.60349, "ratio", ".603"),
+        (1.0, "ratio", "1.000"),
+        (-0.0126, "ratio", f"{MINUS}.013"),
+        (-0.0001, "ratio", ".000"),
+        (0.0, "ratio", ".000"),
+        (10.5, "ratio", "10.500"),
+        (0.304, "share", ".30"),
+        (0.0214, "difference", "+.021"),
+        (-0.0214, "difference", f"{MINUS}.021"),
+        (0.00001, "difference", ".000"),
+        (0.1934, "p", ".193"),
+        (0.001, "p", ".001"),
+        (0.00099, "p", "< .001"),
+        (1.0, "p", "1.000"),
+        (13_937, "count", "13,937"),
+        (0.9214, "times", "0.92"),
+        (0.2917284, "usd", "$0.2917284"),
+        (1234.5, "usd", "$1,234.50"),
+        (12, "usd", "$12.00"),
+        (1e-7, "usd", "$0.0000001"),
+        (1e16, "usd", "$10,000,000,000,000,000.00"),
+        (-0.5, "usd", f"{MINUS}$0.50"),
+        (None, "ratio", "\N{EN DASH}"),
+    ],
+)
+def test_how_a_number_is_written(value: float | None, unit: Unit, text: str) -> None:
+    assert written(value, unit) == text
+
+
+@given(st.floats(min_value=0, max_value=1e9, allow_nan=False))
+def test_dollars_are_exact(value: float) -> None:
+    assert Decimal(written(value, "usd").replace("$", "").replace(",", "")) == Decimal(repr(value))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(3.8923, "$3.89"), (0.0, "$0.00"), (0.0048817, "$0.00488"), (1234.567, "$1,234.57"), (0.999999, "$1.00")],
+)
+def test_dollars_that_the_page_works_out_are_rounded(value: float, text: str) -> None:
+    assert rounded_usd(value) == text
+
+
+def test_a_number_knows_its_place_in_the_json() -> None:
+    shown = number(0.25, "share", "robustness", 3, "flips", "0.2/0~1")
+    assert (shown.text, shown.raw, shown.path) == (".25", "0.25", "/robustness/3/flips/0.2~10~01")
+    assert number(None, "share").raw == ""
+    assert pointer() == ""
