@@ -68,7 +68,7 @@ def read_labels(section: LabelsSection, base: Path) -> Labels:
     name = path.name
     raw = read_table(path)
     ours = {key: column for key, column in section.columns.items() if key != WIN_RATE}
-    layout = section.layout or _layout({*raw.columns, *ours}, name)
+    layout = section.layout or benchmarks.detect([*raw.columns, *ours], name=name)
     table = benchmarks.renamed(raw, ours, layout, name=name)
     if layout == "golden":
         read = benchmarks.paired(table, name=name, largest=section.largest_score)
@@ -79,13 +79,6 @@ def read_labels(section: LabelsSection, base: Path) -> Labels:
         else:
             read = benchmarks.graded(table, name=name, strong=strong, weak=weak, largest=section.largest_score)
     return Labels(read.rows, _given(table, read.rows, section.columns.get(WIN_RATE), name), dict(read.left_out))
-
-
-def _layout(columns: set[str], name: str) -> str:
-    """What `nightroute label` writes holds score columns as well, which only a golden run fills: battles go first."""
-    if set(benchmarks.COLUMNS[BATTLES]) <= columns:
-        return BATTLES
-    return benchmarks.detect(columns, name=name)
 
 
 def _pair(table: pl.DataFrame, section: LabelsSection, layout: str, name: str) -> tuple[str, str]:

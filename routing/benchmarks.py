@@ -30,10 +30,11 @@ _MEASURES = ("input_tokens", "output_tokens", "usd", "response")
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "correctness": ("prompt", "model", "score"),
-    "golden": ("prompt", "strong_score", "weak_score"),
     "battles": ("prompt", "model_a", "model_b", "winner"),
+    "golden": ("prompt", "strong_score", "weak_score"),
 }
-"""Layout of a table -> the columns that it is known by and needs."""
+"""Layout of a table -> the columns that it is known by and needs. What `nightroute label` writes holds score columns as
+well as a winner, and only a golden run fills them: battles go first."""
 
 OPTIONAL: Mapping[str, tuple[str, ...]] = {
     "correctness": ("category", *_MEASURES),

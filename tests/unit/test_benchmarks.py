@@ -136,6 +136,8 @@ def test_the_layout_is_found_from_the_columns() -> None:
     assert benchmarks.detect(["prompt", "model", "score", "task"], name="x") == "correctness"
     assert benchmarks.detect(["prompt", "strong_score", "weak_score"], name="x") == "golden"
     assert benchmarks.detect(["prompt", "model_a", "model_b", "winner"], name="x") == "battles"
+    labelled = ["prompt", "model_a", "model_b", "winner", "strong_score", "weak_score"]
+    assert benchmarks.detect(labelled, name="x") == "battles"
     with pytest.raises(
         DataError, match=r"x: .* the nearest is 'correctness', which lacks \['score'\]: map the columns"
     ):
