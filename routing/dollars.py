@@ -22,6 +22,7 @@ from routing.metrics import (
     interval,
     resampled_sums,
     rounding,
+    share_of_way,
     tie_groups,
 )
 
@@ -40,14 +41,12 @@ class DollarCurve:
     @property
     def pgr(self) -> Floats:
         """Performance gap recovered: 0 at all weak, 1 at all strong."""
-        gained = self.quality - self.quality[0]
-        return np.asarray(gained / gained[-1])
+        return share_of_way(self.quality)
 
     @property
     def usd_share(self) -> Floats:
         """Share of the extra cost of all strong that is spent: 0 at all weak, 1 at all strong."""
-        spent = self.usd - self.usd[0]
-        return np.asarray(spent / spent[-1])
+        return share_of_way(self.usd)
 
     @property
     def apgr(self) -> float:

@@ -52,8 +52,7 @@ class CostQualityCurve:
     @property
     def pgr(self) -> Floats:
         """Performance gap recovered: 0 at all weak, 1 at all strong, above 1 where routing beats the strong model."""
-        gained = self.quality - self.quality[0]
-        return np.asarray(gained / gained[-1])
+        return share_of_way(self.quality)
 
     @property
     def apgr(self) -> float:
@@ -88,6 +87,12 @@ def cost_quality_curve(win_rates: Floats, strong_scores: Floats, weak_scores: Fl
         strong_share=np.concatenate([[0.0], (ends + 1) / n]),
         quality=weak_scores.mean() + np.concatenate([[0.0], gain]) / n,
     )
+
+
+def share_of_way(values: Floats) -> Floats:
+    """Return how far each point of a curve is from its first value (0) to its last one (1), shape (points,)."""
+    gained = values - values[0]
+    return np.asarray(gained / gained[-1])
 
 
 def average_pgr(strong_share: Floats, pgr: Floats) -> Floats:
