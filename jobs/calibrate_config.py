@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from jobs.config import Input, Models, RouterSection, Section, Usd, load_config
+from jobs.config import Input, Models, RouterSection, Usd
+from jobs.config_file import Section, load_config
 from schemas.billing import PriceOverride
 
 

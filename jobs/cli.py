@@ -109,7 +109,8 @@ def resplit(
     publish_unsent: UnsentOption = False,  # noqa: FBT002
 ) -> int:
     """Move the cut of a run: scores and paid answers are reused, only queries that change sides are sent."""
-    from jobs.config import SplitSection, override_job, parse
+    from jobs.config import SplitSection, override_job
+    from jobs.config_file import parse
     from jobs.night import saved_job
     from jobs.resplit import resplit as resplit_job
     from jobs.run import RunOptions
@@ -132,7 +133,7 @@ def sandbox(
     overrides: SetOption = [],  # noqa: B006
 ) -> int:
     """Serve an OpenAI-compatible API on loopback: answers, token counts, limits and faults, no key needed."""
-    from jobs.config import apply_override, parse, read_toml
+    from jobs.config_file import apply_override, parse, read_toml
     from jobs.sandbox import run_sandbox
     from routing.sandbox.config import SandboxConfig
 

@@ -9,8 +9,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from jobs.evaluate_scores import OpenRouter, Scorer, open_routers
 from jobs.evaluate_tables import tables
 from jobs.report.evaluation import evaluation_page
 from jobs.rundir import write_atomic, write_json, write_parquet
+from jobs.stopwatch import Stopwatch
 from jobs.training import data_folder, versions
 from routing.measuring import Exam, Measured, Resampling, measure
 from routing.metrics import Floats
@@ -64,20 +64,6 @@ class EvaluateSummary:
         }
 
 
-@dataclass(slots=True)
-class _Watch:
-    """Times the stages."""
-
-    clock: Callable[[], float]
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start_s = self.clock()
-        yield
-        self.seconds[name] = round(self.clock() - start_s, 1)
-
-
 def evaluate(
     job: EvaluateJob,
     *,
@@ -100,30 +86,30 @@ def evaluate(
         DataError: a table breaks its contract, or its strong model is not better.
         StorageError: the disk refuses.
     """
-    created_at, watch = now or datetime.now(UTC), _Watch(clock)
-    with watch.stage("read"):
-        routers = open_routers(job)
-        data = data_folder(job.config.data.path, base=job.base, environment=environment)
-        trained = read_trained(job, environment=environment)
-        benchmarks = read_benchmarks(job.config, data, trained=trained, now=created_at)
-        extra_tables = read_extras(job.config, data, trained=trained)
-        others = read_others(job, routers, benchmarks)
-        for item in benchmarks:
-            say(f"{item.name}: {item.described.n:,} prompts")
+    created_at, watch = now or datetime.now(UTC), Stopwatch(clock)
+    routers = open_routers(job)
+    data = data_folder(job.config.data.path, base=job.base, environment=environment)
+    trained = read_trained(job, environment=environment)
+    benchmarks = read_benchmarks(job.config, data, trained=trained, now=created_at)
+    extra_tables = read_extras(job.config, data, trained=trained)
+    others = read_others(job, routers, benchmarks)
+    for item in benchmarks:
+        say(f"{item.name}: {item.described.n:,} prompts")
     scorer = Scorer(routers, job.cache, clock)
-    with watch.stage("score"):
-        win_rates = {item.name: _win_rates(scorer, routers, item) for item in benchmarks}
-    with watch.stage("measure"):
-        measured = _measure(job, benchmarks, win_rates)
+    watch.lap("read")
+    win_rates = {item.name: _win_rates(scorer, routers, item) for item in benchmarks}
+    watch.lap("score")
+    measured = _measure(job, benchmarks, win_rates)
     report = _report(job, routers, benchmarks, measured, created_at=created_at)
-    with watch.stage("extras"):
-        extras = measure_extras(job.config, extra_tables, routers, scorer, benchmarks, report.figures)
+    watch.lap("measure")
+    extras = measure_extras(job.config, extra_tables, routers, scorer, benchmarks, report.figures)
     report = report.model_copy(update={one.name: getattr(extras, one.name) for one in fields(extras)})
     for other in others:
         report = merge(report, other)
-    with watch.stage("write"):
-        page = _write(job.output, report, tables(report, benchmarks, win_rates))
-    return EvaluateSummary(job.output, report, page, watch.seconds)
+    watch.lap("extras")
+    page = _write(job.output, report, tables(report, benchmarks, win_rates))
+    watch.lap("write")
+    return EvaluateSummary(job.output, report, page, {name: round(s, 1) for name, s in watch.timings_s.items()})
 
 
 def show(summary: EvaluateSummary) -> None:

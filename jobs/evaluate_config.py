@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from jobs.config import Section, load_config
+from jobs.config_file import Section, load_config
 from jobs.evaluate_robustness import DriftSection, RobustnessSection
 from jobs.evaluate_transfer import TransferSection
 from jobs.train_config import Models

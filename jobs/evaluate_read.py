@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from jobs.config import parse
+from jobs.config_file import parse
 from jobs.evaluate_config import BenchmarkSection, EvaluateConfig, EvaluateJob
 from jobs.train import read_config
 from jobs.train_config import StaticMfTrainConfig

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, field_validator
 
-from jobs.config import Section
+from jobs.config_file import Section
 from jobs.training import read_table
 from routing.agreement import side, split_table, strong_side
 from routing.benchmarks import matching

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from jobs.config import Section
+from jobs.config_file import Section
 from jobs.training import read_table
 from routing.benchmarks import matching
 from routing.errors import DataError

@@ -17,9 +17,10 @@ from jobs.label_forecast import forecast, total
 from jobs.label_publishing import check_label_output, publish_labels, published_by
 from jobs.label_run import JUDGE, LabelRun, answer_calls, batches, draw_sample, judge_calls, open_label
 from jobs.night import SIDES, endpoint
-from jobs.run import Stopwatch, open_router, warn_unpriced
+from jobs.run import open_router, warn_unpriced
 from jobs.rundir import RunDir, at_work, read_json
 from jobs.scoring import score_parts
+from jobs.stopwatch import Stopwatch
 from routing.calls import Call
 from routing.errors import ConfigError, NightrouteError, NothingToDoError
 from routing.ledger import Ledger

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from jobs.config import Destination, Model, Section, TableConfig, TableJob, load_config
+from jobs.config import Destination, Model, TableConfig, TableJob
+from jobs.config_file import Section, load_config
 from routing.errors import ConfigError, InputMissingError
 from routing.golden import Match
 from routing.labelling import Allocation, JudgePrompt

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import polars as pl
 
-from jobs.config import Job, JobConfig, Model, RouterSection, TableConfig, TableJob, parse, secret
+from jobs.config import Job, JobConfig, Model, RouterSection, TableConfig, TableJob
+from jobs.config_file import parse, secret
 from jobs.rundir import RunDir, read_json, write_atomic, write_json, write_parquet
 from jobs.source import Source, discover
 from routing import artifact

@@ -10,10 +10,11 @@ from jobs import console
 from jobs.config import Job
 from jobs.embedding_cost import EmbeddingForecast, embedding_bill, forecast_embedding
 from jobs.night import SIDES, Night, open_night
-from jobs.run import Stopwatch, prepare, warn_unpriced
+from jobs.run import prepare, warn_unpriced
 from jobs.rundir import RunDir, at_work
 from jobs.scoring import count_rejected
 from jobs.splitting import forecast
+from jobs.stopwatch import Stopwatch
 from routing.estimate import Interval
 
 

@@ -6,10 +6,11 @@ from jobs import console
 from jobs.config import Job, SplitSection
 from jobs.night import open_night, save_job
 from jobs.publishing import check_output
-from jobs.run import RunOptions, Stopwatch, buy_embeddings, finish, open_router
+from jobs.run import RunOptions, buy_embeddings, finish, open_router
 from jobs.rundir import RunDir, at_work, write_json
 from jobs.scoring import score_parts
 from jobs.splitting import cut
+from jobs.stopwatch import Stopwatch
 
 
 def resplit(job: Job, section: SplitSection, options: RunOptions) -> int:

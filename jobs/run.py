@@ -2,9 +2,8 @@
 
 import asyncio
 import math
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from jobs.publishing import check_output, publish
 from jobs.rundir import RunDir, at_work, read_json
 from jobs.scoring import score_parts
 from jobs.splitting import find_split
+from jobs.stopwatch import Stopwatch
 from routing.errors import NothingToDoError
 from routing.ledger import Ledger
 from routing.pricing import Unpriced, rate_card
@@ -37,20 +37,6 @@ class RunOptions:
     """Send calls again that the endpoint failed for good; what it answered stays, of use or not."""
     publish_unsent: bool = False
     """Publish even though the run stopped early; rows not sent get the status `unsent`."""
-
-
-@dataclass(slots=True)
-class Stopwatch:
-    """Seconds per stage."""
-
-    timings_s: dict[str, float] = field(default_factory=dict)
-    _at: float = field(default_factory=time.monotonic)
-
-    def lap(self, stage: str) -> None:
-        """Book the time since the last lap to a stage."""
-        now = time.monotonic()
-        self.timings_s[stage] = now - self._at
-        self._at = now
 
 
 def run(job: Job, options: RunOptions) -> int:

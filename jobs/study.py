@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.config import parse, read_toml
+from jobs.config_file import parse, read_toml
 from jobs.console import say
 from jobs.fitting import token_counts
 from jobs.rundir import RunDir, locked, storing

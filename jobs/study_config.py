@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from jobs.config import Section
+from jobs.config_file import Section
 from jobs.train_config import Models
 
 

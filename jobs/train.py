@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from jobs.config import parse, read_toml
+from jobs.config_file import parse, read_toml
 from jobs.console import say, show_metrics
 from jobs.train_config import RouterConfig, StaticMfTrainConfig
 from jobs.train_kinds import KINDS

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from jobs.config import Section
+from jobs.config_file import Section
 from schemas.artifact import Truncation
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from jobs.config import Section
+from jobs.config_file import Section
 from jobs.train_config import RouterConfig, StaticMfTrainConfig
 
 

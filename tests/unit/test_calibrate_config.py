@@ -13,7 +13,8 @@ from pydantic.fields import FieldInfo
 
 from jobs import calibrate_config as config
 from jobs.calibrate_tables import Labels, read_labels
-from jobs.config import Input, Models, RouterSection, parse
+from jobs.config import Input, Models, RouterSection
+from jobs.config_file import parse
 from routing import errors
 from routing.benchmarks import COLUMNS
 from routing.errors import ConfigError, DataError, InputMissingError

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from jobs import config
-from jobs.config import Job, JobConfig, apply_override, load_job, override_job, parse, secret
+from jobs.config import Job, JobConfig, load_job, override_job
+from jobs.config_file import apply_override, parse, secret
 from routing.errors import ConfigError, UsageError
 from schemas.billing import PriceOverride
 
@@ -54,19 +55,20 @@ def documented(section: str) -> dict[str, str]:
 
 def default_of(field: Any) -> str:
     """A field's default as the page writes it."""
-    if field.default is PydanticUndefined:
+    default = field.get_default(call_default_factory=True)
+    if default is PydanticUndefined:
         return "needed"
-    if isinstance(field.default, BaseModel):
+    if isinstance(default, BaseModel):
         return "{}"
-    if isinstance(field.default, dict):
-        pairs = ", ".join(f'{key} = "{value}"' for key, value in field.default.items())
+    if isinstance(default, dict):
+        pairs = ", ".join(f'{key} = "{value}"' for key, value in default.items())
         return f"{{ {pairs} }}" if pairs else "{}"
     return (
         "none"
-        if field.default is None
-        else str(field.default)
-        if not isinstance(field.default, str)
-        else f'"{field.default}"'
+        if default is None
+        else str(default)
+        if not isinstance(default, str)
+        else f'"{default}"'
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobs.config import parse
+from jobs.config_file import parse
 from jobs.evaluate_config import BASELINES, EvaluateConfig, load_evaluation
 from routing.errors import ConfigError
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from jobs import evaluate_config as config
 from jobs import evaluate_robustness as robustness
 from jobs import evaluate_transfer as transfer
-from jobs.config import parse
+from jobs.config_file import parse
 from jobs.evaluate_tables import _COMPARISONS, _FIGURES, _POINTS
 from routing import errors
 from routing.benchmarks import COLUMNS, OPTIONAL

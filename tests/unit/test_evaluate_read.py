@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from jobs.config import parse
+from jobs.config_file import parse
 from jobs.evaluate_config import BenchmarkSection, EvaluateConfig, EvaluateJob
 from jobs.evaluate_read import ReadBenchmark, read_benchmarks, read_rows, read_trained, trained_prompts
 from routing.benchmarks import rows_sha256

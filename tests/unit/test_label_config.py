@@ -7,7 +7,8 @@ import pytest
 from pydantic import BaseModel
 
 from jobs import label_config
-from jobs.config import Budget, Dispatch, Input, Model, RouterSection, parse
+from jobs.config import Budget, Dispatch, Input, Model, RouterSection
+from jobs.config_file import parse
 from jobs.label_config import LabelConfig, LabelJob, load_label
 from routing.errors import ConfigError, InputMissingError
 from schemas.billing import PriceOverride

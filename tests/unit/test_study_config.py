@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from jobs.config import parse
+from jobs.config_file import parse
 from jobs.study import plan
 from jobs.study_cells import Table
 from jobs.study_config import BenchmarkSection, StudyConfig

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from jobs import study_config
-from jobs.config import parse, read_toml
+from jobs.config_file import parse, read_toml
 from jobs.study_config import KindSection, StudyConfig
 from jobs.study_report import COLUMNS
 from jobs.train import merged, parse_kind, read_config

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.config import parse, read_toml
+from jobs.config_file import parse, read_toml
 from jobs.train import read_config, train
 from jobs.train_config import RouterConfig, StaticMfTrainConfig
 from jobs.train_kinds import KINDS

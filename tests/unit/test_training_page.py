@@ -12,7 +12,8 @@ from pydantic.fields import FieldInfo
 
 from jobs import train_config as common
 from jobs import train_kinds as kinds
-from jobs.config import RouterSection, parse
+from jobs.config import RouterSection
+from jobs.config_file import parse
 from jobs.train import MAX_EXTENDS, read_config
 from routing import errors
 from routing.training.importers import LAYOUTS

@@ -16,7 +16,7 @@ pytest.importorskip("torch", reason="needs the extra `train`")
 pytest.importorskip("transformers", reason="needs the extra `train`")
 
 from jobs import fitting, study_cells  # noqa: E402
-from jobs.config import parse, read_toml  # noqa: E402
+from jobs.config_file import parse, read_toml  # noqa: E402
 from jobs.study import StudySummary, plan, study  # noqa: E402
 from jobs.study_cells import Table, open_tables  # noqa: E402
 from jobs.study_config import StudyConfig  # noqa: E402

@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="needs the extra `train`")
 pytest.importorskip("transformers", reason="needs the extra `train`")
 
 from jobs import train_kinds  # noqa: E402
-from jobs.config import Section  # noqa: E402
+from jobs.config_file import Section  # noqa: E402
 from routing.training import base_models, baselines, bert, causal_llm, cluster, linear, loop, mf, ngram, sw  # noqa: E402
 
 SECTIONS: list[tuple[type[Section], Any]] = [
