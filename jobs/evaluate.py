@@ -26,7 +26,7 @@ from jobs.evaluate_read import ReadBenchmark, read_benchmarks, read_trained
 from jobs.evaluate_scores import OpenRouter, Scorer, open_routers
 from jobs.evaluate_tables import tables
 from jobs.report.evaluation import evaluation_page
-from jobs.rundir import write_atomic, write_json, write_parquet
+from jobs.rundir import write_json, write_parquet, write_text
 from jobs.stopwatch import Stopwatch
 from jobs.training import data_folder, versions
 from routing.measuring import Exam, Measured, Resampling, measure
@@ -217,13 +217,9 @@ def _write(folder: Path, report: EvaluationReport, frames: Mapping[str, pl.DataF
     staging = folder / "staging"
     for name, frame in frames.items():
         write_parquet(folder / f"{name}.parquet", frame, staging)
-    _write_text(folder / MARKDOWN, markdown(report), staging)
+    write_text(folder / MARKDOWN, markdown(report), staging)
     page = folder / PAGE
-    _write_text(page, evaluation_page(report), staging)
+    write_text(page, evaluation_page(report), staging)
     write_json(folder / REPORT, report, staging)
     shutil.rmtree(staging, ignore_errors=True)
     return page
-
-
-def _write_text(path: Path, text: str, staging: Path) -> None:
-    write_atomic(path, lambda draft: draft.write_text(text, encoding="utf-8"), staging)

@@ -231,7 +231,11 @@ def write_parquet(path: Path, frame: pl.DataFrame, staging: Path) -> None:
 
 def write_json(path: Path, record: BaseModel, staging: Path) -> None:
     """Write a record atomically."""
-    text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+    write_text(path, json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", staging)
+
+
+def write_text(path: Path, text: str, staging: Path) -> None:
+    """Write text atomically."""
     write_atomic(path, lambda draft: draft.write_text(text, encoding="utf-8"), staging)
 
 

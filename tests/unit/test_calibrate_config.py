@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 from polars.testing import assert_series_equal
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from jobs import calibrate_config as config
 from jobs.calibrate_tables import Labels, read_labels
@@ -20,7 +19,7 @@ from routing.benchmarks import COLUMNS
 from routing.errors import ConfigError, DataError, InputMissingError
 from schemas.billing import PriceOverride
 from schemas.labels import Judged
-from tests.unit.test_training_page import default_of
+from tests.config_pages import documented, expected
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "calibrate.md").read_text(encoding="utf-8")
@@ -44,15 +43,9 @@ LABELS: dict[str, Any] = {"labels": {"path": "labels.parquet"}}
 # ---- docs/calibrate.md ----------------------------------------------------------------------------------------------
 
 
-def documented(heading: str) -> dict[str, str]:
-    body = PAGE.split(f"\n### {heading}\n")[1].split("\n##")[0]
-    return {key: default.strip("`") for key, default in re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|", body, re.M)}
-
-
 @pytest.mark.parametrize("heading", SECTIONS)
 def test_the_page_names_every_key_with_its_default(heading: str) -> None:
-    fields: dict[str, FieldInfo] = SECTIONS[heading].model_fields
-    assert documented(heading) == {name: default_of(field) for name, field in fields.items()}
+    assert documented(PAGE, heading) == expected(SECTIONS[heading])
 
 
 def test_every_section_is_on_the_page_or_one_of_the_job_config() -> None:

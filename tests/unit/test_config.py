@@ -1,4 +1,3 @@
-import re
 import tomllib
 from decimal import Decimal
 from pathlib import Path
@@ -6,13 +5,13 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from jobs import config
 from jobs.config import Job, JobConfig, load_job, override_job
 from jobs.config_file import apply_override, parse, secret
 from routing.errors import ConfigError, UsageError
 from schemas.billing import PriceOverride
+from tests.config_pages import documented, expected
 
 PAGE = (Path(__file__).parents[2] / "docs" / "config.md").read_text(encoding="utf-8")
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -47,35 +46,9 @@ def file(tmp_path: Path) -> Path:
 # ---- docs/config.md -------------------------------------------------------------------------------------------------
 
 
-def documented(section: str) -> dict[str, str]:
-    """Key -> default, as text, of the table under a heading of the page."""
-    body = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
-    return {key: default.strip("`") for key, default in re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|", body, re.M)}
-
-
-def default_of(field: Any) -> str:
-    """A field's default as the page writes it."""
-    default = field.get_default(call_default_factory=True)
-    if default is PydanticUndefined:
-        return "needed"
-    if isinstance(default, BaseModel):
-        return "{}"
-    if isinstance(default, dict):
-        pairs = ", ".join(f'{key} = "{value}"' for key, value in default.items())
-        return f"{{ {pairs} }}" if pairs else "{}"
-    return (
-        "none"
-        if default is None
-        else str(default)
-        if not isinstance(default, str)
-        else f'"{default}"'
-    )
-
-
 @pytest.mark.parametrize("section", SECTIONS)
 def test_the_page_names_every_key_with_its_default(section: str) -> None:
-    fields = SECTIONS[section].model_fields
-    assert documented(section) == {name: default_of(field) for name, field in fields.items()}
+    assert documented(PAGE, section) == expected(SECTIONS[section])
 
 
 def test_every_section_is_on_the_page() -> None:

@@ -17,7 +17,7 @@ from routing import errors
 from routing.benchmarks import COLUMNS, OPTIONAL
 from routing.measuring import CURVE_POINTS, IN_DOLLARS, METRICS, STATISTICS
 from routing.perturbations import PERTURBATIONS
-from tests.unit.test_training_page import default_of, sections_of
+from tests.config_pages import documented, expected, sections_of
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs"
@@ -48,11 +48,10 @@ def table(heading: str, level: str = "###") -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("heading", SECTIONS)
 def test_the_page_names_every_key_with_its_default(heading: str) -> None:
-    found = {key.strip("`"): default.strip("`") for key, (_, default, _) in table(heading).items()}
-    expected = {name: default_of(field) for name, field in SECTIONS[heading].model_fields.items()}
+    wanted = expected(SECTIONS[heading])
     if heading == "`[robustness]`":  # too long to write: all there are
-        expected["perturbations"] = ", ".join(f"`{name}`" for name in PERTURBATIONS).strip("`")
-    assert found == expected
+        wanted["perturbations"] = ", ".join(f"`{name}`" for name in PERTURBATIONS).strip("`")
+    assert documented(PAGE, heading) == wanted
 
 
 def test_every_section_is_on_the_page() -> None:

@@ -13,7 +13,7 @@ from jobs.label_config import LabelConfig, LabelJob, load_label
 from routing.errors import ConfigError, InputMissingError
 from schemas.billing import PriceOverride
 from schemas.labels import Judged
-from tests.unit.test_config import default_of
+from tests.config_pages import documented, expected
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "label.md").read_text(encoding="utf-8")
@@ -48,15 +48,9 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def documented(heading: str) -> dict[str, str]:
-    body = PAGE.split(f"\n### {heading}\n")[1].split("\n##")[0]
-    return {key: default.strip("`") for key, default in re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|", body, re.M)}
-
-
 @pytest.mark.parametrize("heading", SECTIONS)
 def test_the_page_names_every_key_with_its_default(heading: str) -> None:
-    fields = SECTIONS[heading].model_fields
-    assert documented(heading) == {name: default_of(field) for name, field in fields.items()}
+    assert documented(PAGE, heading) == expected(SECTIONS[heading])
 
 
 def test_every_section_is_on_the_page_or_one_of_the_job_config() -> None:

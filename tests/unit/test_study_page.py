@@ -16,7 +16,7 @@ from jobs.train import merged, parse_kind, read_config
 from jobs.train_config import RouterConfig
 from routing import errors
 from schemas.evaluation import LabelStudy
-from tests.unit.test_training_page import default_of, sections_of
+from tests.config_pages import default_of, rows, sections_of
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
@@ -33,17 +33,10 @@ SOURCE = "\n".join(
 )
 
 
-def rows(heading: str) -> dict[str, list[str]]:
-    """Key -> type, default, meaning of the table under a heading."""
-    body = PAGE.split(f"\n### {heading}\n")[1].split("\n##")[0]
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in re.findall(r"^\| `.*\|$", body, re.M)]
-    return {key.strip("`"): rest for key, *rest in cells}
-
-
 @pytest.mark.parametrize("heading", SECTIONS)
 def test_the_page_names_every_key_with_its_default_and_its_values(heading: str) -> None:
     fields = SECTIONS[heading].model_fields
-    found = rows(heading)
+    found = rows(PAGE, heading)
     assert {key: default.strip("`") for key, (_, default, _) in found.items()} == {
         name: default_of(field) for name, field in fields.items()
     }

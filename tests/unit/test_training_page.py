@@ -4,11 +4,10 @@ import re
 import shutil
 import tomllib
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from jobs import train_config as common
 from jobs import train_kinds as kinds
@@ -18,6 +17,7 @@ from jobs.train import MAX_EXTENDS, read_config
 from routing import errors
 from routing.training.importers import LAYOUTS
 from schemas.artifact import Truncation
+from tests.config_pages import default_of, documented, expected, rows, sections_of
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs"
@@ -64,64 +64,14 @@ SOURCE = "\n".join(
 MESSAGES = re.findall(r"^\| (\d+) \| `([^`]+)` \|", PAGE, re.M)
 
 
-def rows(heading: str) -> dict[str, list[str]]:
-    """Key -> type, default, meaning of the table under a heading."""
-    body = PAGE.split(f"\n### {heading}\n")[1].split("\n##")[0]
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in re.findall(r"^\| `.*\|$", body, re.M)]
-    return {key.strip("`"): rest for key, *rest in cells}
-
-
-def documented(heading: str) -> dict[str, str]:
-    return {key: default.strip("`") for key, (_, default, _) in rows(heading).items()}
-
-
-def written(value: Any) -> str:
-    """A default as TOML writes it."""
-    match value:
-        case None:
-            return "none"
-        case bool():
-            return str(value).lower()
-        case str():
-            return f'"{value}"'
-        case BaseModel():
-            return written({key: getattr(value, key) for key in sorted(value.model_fields_set)})
-        case dict():
-            return "{ " + ", ".join(f"{key} = {written(one)}" for key, one in value.items()) + " }" if value else "{}"
-        case tuple() | list():
-            return "[" + ", ".join(written(one) for one in value) + "]"
-        case _:
-            return str(value)
-
-
-def default_of(field: FieldInfo) -> str:
-    return "needed" if field.is_required() else written(field.get_default(call_default_factory=True))
-
-
-def sections_of(model: type[BaseModel]) -> set[type[BaseModel]]:
-    """Every model that a config of this type is made of, itself included."""
-    found: set[type[BaseModel]] = set()
-    left: list[Any] = [model]
-    while left:
-        kind = left.pop()
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            if kind not in found:
-                found.add(kind)
-                left += [field.annotation for field in kind.model_fields.values()]
-        else:
-            left += get_args(kind)
-    return found
-
-
 @pytest.mark.parametrize("heading", SECTIONS)
 def test_the_page_names_every_key_with_its_default(heading: str) -> None:
-    fields = SECTIONS[heading].model_fields
-    assert documented(heading) == {name: default_of(field) for name, field in fields.items()}
+    assert documented(PAGE, heading) == expected(SECTIONS[heading])
 
 
 @pytest.mark.parametrize("heading", SECTIONS)
 def test_the_page_names_every_value_that_a_key_may_have(heading: str) -> None:
-    found = rows(heading)
+    found = rows(PAGE, heading)
     choices = {
         name: [option for part in (field.annotation, *get_args(field.annotation)) for option in get_args(part)]
         for name, field in SECTIONS[heading].model_fields.items()
@@ -137,12 +87,12 @@ def test_the_page_names_every_value_that_a_key_may_have(heading: str) -> None:
 
 def test_the_top_level_is_that_of_all_kinds() -> None:
     own = {"kind": "needed", "extends": "none", "embedder": "by kind", "fit": "by kind"}
-    shared = {name: default_of(field) for name, field in common.RouterConfig.model_fields.items()}
-    assert documented("Top level") == own | shared
+    shared = expected(common.RouterConfig)
+    assert documented(PAGE, "Top level") == own | shared
     for kind, model in CONFIGS.items():
         assert model.model_fields.keys() - shared.keys() <= own.keys(), kind
     assert MAX_EXTENDS == 8
-    assert "up to eight deep" in rows("Top level")["extends"][2]
+    assert "up to eight deep" in rows(PAGE, "Top level")["extends"][2]
 
 
 def test_the_table_of_kinds_says_what_each_has() -> None:
