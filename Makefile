@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TRAIN := .venv-train
 PEERS := .venv-peers
+FOCUS := .venv-focus
+PYTHON312 ?= $(shell for python in python3.12 $(HOME)/.pyenv/versions/3.12*/bin/python; do "$$python" -c '' 2>/dev/null && command -v "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all check lint types imports format router test-train train-small evaluate guarantees test-browser peers queries bench build clean
+.PHONY: help setup run test test-all check lint types imports format router test-train train-small evaluate audit focus demo guarantees test-browser peers queries bench build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -40,6 +42,13 @@ $(PEERS)/peers.stamp:
 	@$(PEERS)/bin/python -m pip --quiet install --no-deps routellm==0.2.0
 	@$(PEERS)/bin/python -m pip --quiet install "pandas>=3,<4" "numpy>=2.2,<3" "scikit-learn>=1.8,<1.10" "openai>=3.54,<4" \
 		"torch==2.13.0" "transformers==5.23.0" "huggingface_hub==2.4.0" "safetensors==0.8.0" "datasets==5.2.0" "pyyaml==6.0.3"
+	@touch $@
+
+$(FOCUS)/focus.stamp:
+	@echo "setting up $(FOCUS) (focus-validator 2.2.1, for one test only)" >&2
+	@test -n "$(PYTHON312)" || { echo "focus-validator needs Python 3.12; set PYTHON312=" >&2; exit 1; }
+	@$(PYTHON312) -m venv $(FOCUS)
+	@$(FOCUS)/bin/python -m pip --disable-pip-version-check --quiet install focus-validator==2.2.1 "pyarrow>=20,<22"
 	@touch $@
 
 setup: $(VENV)/dev.stamp ## create .venv with everything that tests and checks need
@@ -81,8 +90,18 @@ train-small: $(TRAIN)/train.stamp ## train, export and check every kind of route
 evaluate: $(TRAIN)/train.stamp ## every table of docs/results/quality.md from ../shared/data (NIGHTROUTE_DATA)
 	@$(TRAIN)/bin/python examples/quality.py
 
-test-browser: $(VENV)/dev.stamp ## open the pages in a headless Chromium
-	@$(PIP) install --group browser
+audit: $(VENV)/runtime.stamp ## make a log of 90 days with known faults, audit it, check that each is found
+	@$(BIN)/python -m examples.audit_faults
+
+demo: $(VENV)/runtime.stamp ## the router in the browser, offline
+	@$(PIP) install --editable ".[demo]"
+	@$(BIN)/nightroute demo
+
+focus: $(FOCUS)/focus.stamp $(VENV)/dev.stamp ## hold our FOCUS rows against focus-validator (needs Python 3.12)
+	@$(BIN)/python -m pytest -q tests/published/test_focus_validator.py
+
+test-browser: $(VENV)/dev.stamp ## open the pages and the demo in a headless Chromium
+	@$(PIP) install --group browser --editable ".[demo]"
 	@$(BIN)/python -m pytest -q tests/browser
 
 peers: $(PEERS)/peers.stamp ## install RouteLLM in an environment of its own; tests/published compares with it
@@ -94,6 +113,7 @@ bench: $(VENV)/dev.stamp ## speed and memory (docs/results/speed.md)
 	@$(BIN)/python benchmarks/ledger.py
 	@$(BIN)/python benchmarks/scoring.py
 	@$(BIN)/python benchmarks/night.py
+	@$(BIN)/python benchmarks/audit.py
 
 guarantees: $(TRAIN)/train.stamp ## the PGR guarantee and the split by gain per dollar, measured (minutes)
 	@$(TRAIN)/bin/python benchmarks/guarantee.py

@@ -22,12 +22,13 @@ import polars as pl
 from routing.artifact import BUILTIN, load
 from routing.benchmark_costs import with_costs, with_tokens
 from routing.benchmarks import graded
-from routing.calibrating import EDGE, Method, fit, fitness, outcomes
+from routing.calibrating import EDGE, Method, fit, fitness
 from routing.dollars import dollar_curve, paired_dollars, pgr_within, sample_dollars
 from routing.errors import DataError
 from routing.estimate import SPLIT, Pricing, estimate, fit_answer_length
 from routing.metrics import Floats, average_pgr
 from routing.prices import price_snapshot
+from routing.reliability import outcomes
 from routing.routers import OnnxRouter
 from routing.split import with_gain_per_usd
 from routing.training.dataset import TrainingSet

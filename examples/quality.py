@@ -58,11 +58,13 @@ PAGE = """# Quality: what the routers can do
 Written by `make evaluate` (`python examples/quality.py --page docs/results/quality.md`) from ../shared/data. The
 targets, what was missed and what was tried: [decision 0025](../decisions/0025-quality-targets.md). The rows `bert` and
 `causal_llm` of the study were fitted on an H100 (`nightroute study --config examples/study-gpu.toml`,
-[study-gpu.json](study-gpu.json)), all else on the machine named below, in 35 minutes with set-up while other jobs ran on
-it; a second run takes three minutes, because win rates and finished cells are kept in out/ (delete it to begin anew).
+[study-gpu.json](study-gpu.json)), all else on the machine named below, in 35 minutes with set-up while other jobs ran
+on it; a second run takes three minutes, because win rates and finished cells are kept in out/ (delete it to begin
+anew).
 
-Transfer has two halves. No model of `helm_mmlu` stood for the weak side in training. On `mmlu_pro`, what is left are its
-questions from MMLU, but `static-mf` and `bert-minilm` learned from answers of the same models to other questions of it.
+Transfer has two halves. No model of `helm_mmlu` stood for the weak side in training. On `mmlu_pro`, what is left are
+its questions from MMLU, but `static-mf` and `bert-minilm` learned from answers of the same models to other questions
+of it.
 """
 
 

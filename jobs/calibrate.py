@@ -5,6 +5,9 @@ and it is read from the very win rates that `nightroute run` will compare it wit
 """
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,9 +17,9 @@ import polars as pl
 from jobs import console
 from jobs.calibrate_config import CalibrateConfig, CalibrateJob
 from jobs.calibrate_console import show
-from jobs.calibrate_tables import Labels, read_labels, score_table, win_rates, with_costs
+from jobs.calibrate_tables import Labels, find_table, read_labels, score_table, win_rates, with_costs
 from jobs.config import RouterSection
-from jobs.rundir import write_json
+from jobs.rundir import storing, write_json
 from routing import artifact, calibrating, guarantee
 from routing.artifact import RouterArtifact
 from routing.errors import ConfigError
@@ -33,38 +36,16 @@ def calibrate(job: CalibrateJob) -> int:
     Raises:
         NightrouteError: with the exit code of DESIGN section 9.
     """
-    config, now = job.config, datetime.now(UTC)
-    section = config.router
-    router = artifact.load(artifact.locate(section.artifact, relative_to=job.base))
+    config = job.config
+    router = artifact.load(artifact.locate(config.router.artifact, relative_to=job.base))
     labels = None if config.labels is None else read_labels(config.labels, job.base)
     _check_router(router, config, labels)
-    rates = None if labels is None else _rates(labels, router, section)
-    place = section.artifact
-    if config.calibration is not None:
-        assert labels is not None
-        assert rates is not None
-        router, rates = _calibrate(router, labels, rates, config, job.base)
-        place = str(router.folder)
-    scored = None
-    if config.input is not None:
-        scored = score_table(job, config.input, _open(router, section))
-        if config.target.max_usd is not None:
-            assert config.models is not None
-            scored = with_costs(scored, config.models, price_snapshot(config.prices), at=now)
-    report = CalibrationReport(
-        created_at=now,
-        router=router.card.name,
-        router_sha256=router.sha256,
-        artifact=place,
-        input_rows=None if scored is None else len(scored),
-        labels_sha256=None if labels is None else labels.sha256,
-        label_rows=None if labels is None else len(labels.rows),
-        left_out={} if labels is None else labels.left_out,
-        strong_share=_share(config, scored, rates),
-        max_usd=_budget(config, scored),
-        pgr=_pgr(config, labels, rates),
-        calibration=router.card.calibration,
-    )
+    if config.calibration is None:
+        report = _found(job, router, labels, None)
+    else:
+        folder = _copy_folder(router, job)
+        with _replacing(folder) as copy:
+            report = _found(job, router, labels, copy).model_copy(update={"artifact": str(folder)})
     path = Path(os.path.normpath(job.base / config.output.path))
     write_json(path, report, path.parent)
     show(report)
@@ -74,6 +55,37 @@ def calibrate(job: CalibrateJob) -> int:
         | report.model_dump(mode="json")
     )
     return 0
+
+
+def _found(job: CalibrateJob, router: RouterArtifact, labels: Labels | None, copy: Path | None) -> CalibrationReport:
+    """Find all that is asked for; a calibrated copy of the router is written where `copy` says."""
+    config, now = job.config, datetime.now(UTC)
+    table = None if config.input is None else find_table(job, config.input)
+    rates = None if labels is None else _rates(labels, router, config.router)
+    if copy is not None:
+        assert labels is not None
+        assert rates is not None
+        router, rates = _calibrate(router, labels, rates, config, copy)
+    scored = None
+    if table is not None:
+        scored = score_table(table, _open(router, config.router))
+        if config.target.max_usd is not None:
+            assert config.models is not None
+            scored = with_costs(scored, config.models, price_snapshot(config.prices), at=now)
+    return CalibrationReport(
+        created_at=now,
+        router=router.card.name,
+        router_sha256=router.sha256,
+        artifact=config.router.artifact,
+        input_rows=None if scored is None else len(scored),
+        labels_sha256=None if labels is None else labels.sha256,
+        label_rows=None if labels is None else len(labels.rows),
+        left_out={} if labels is None else labels.left_out,
+        strong_share=_share(config, scored, rates),
+        max_usd=_budget(config, scored),
+        pgr=_pgr(config, labels, rates),
+        calibration=router.card.calibration,
+    )
 
 
 def _check_router(router: RouterArtifact, config: CalibrateConfig, labels: Labels | None) -> None:
@@ -100,22 +112,49 @@ def _rates(labels: Labels, router: RouterArtifact, section: RouterSection) -> Fl
     return labels.given if labels.given is not None else win_rates(labels, _open(router, section))
 
 
-def _calibrate(
-    router: RouterArtifact, labels: Labels, rates: Floats, config: CalibrateConfig, base: Path
-) -> tuple[RouterArtifact, Floats]:
-    """Write the calibrated copy; return it and its win rates of the labels."""
-    section = config.calibration
+def _copy_folder(router: RouterArtifact, job: CalibrateJob) -> Path:
+    """Return where the calibrated copy goes, before anything is scored for it."""
+    section = job.config.calibration
     assert section is not None
+    folder = Path(os.path.normpath(job.base / section.output))
+    if folder.resolve() == router.folder.resolve():
+        raise ConfigError(
+            f"calibration.output {folder} is the router that is calibrated, which stays as it is; name another folder"
+        )
     if find_spec("onnx") is None:
         raise ConfigError(
             "[calibration] writes a graph, which needs onnx, not installed here; run "
             "`pip install 'nightroute[train]'`, or leave it out (alphas need none of it)"
         )
-    from routing.training.calibrated_graph import write_calibrated
     from routing.training.export import check_replaceable
 
-    folder = Path(os.path.normpath(base / section.output))
     check_replaceable(folder)
+    return folder
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Yield a place for a new artifact; it becomes the folder at the end, if all went well."""
+    with storing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix=".calibrated-", dir=folder.parent)
+    with scratch as name:
+        made, old = Path(name) / "new", Path(name) / "old"
+        yield made
+        with storing(folder):
+            if folder.exists():
+                folder.rename(old)
+            made.rename(folder)
+
+
+def _calibrate(
+    router: RouterArtifact, labels: Labels, rates: Floats, config: CalibrateConfig, folder: Path
+) -> tuple[RouterArtifact, Floats]:
+    """Write the calibrated copy; return it and its win rates of the labels."""
+    from routing.training.calibrated_graph import write_calibrated
+
+    section = config.calibration
+    assert section is not None
     strong, weak = labels.strong, labels.weak
     before = calibrating.fitness(rates, strong, weak)
     crossed = calibrating.cross_fitted(rates, strong, weak, section.method, seed=config.seed)

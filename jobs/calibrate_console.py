@@ -42,10 +42,12 @@ def show(report: CalibrationReport) -> None:
 
 def _pgr_lines(pgr: PgrTarget) -> list[str]:
     told = f"pgr {pgr.wanted:g} with confidence {pgr.confidence:g}"
-    if pgr.alpha is not None and pgr.strong_share is not None and pgr.pgr is not None:
+    if pgr.alpha is not None and pgr.strong_share is not None:
+        none = "none, over all these labels the strong model is not better; use more"
+        estimate = none if pgr.pgr is None else _span(pgr.pgr)
         return [
             f"{told}: {_cut(pgr.alpha, pgr.strong_share)} of {pgr.n:,} labels ({pgr.decided:,} decided)",
-            f"  estimated PGR at this alpha: {_span(pgr.pgr)}",
+            f"  estimated PGR at this alpha: {estimate}",
         ]
     if pgr.labels_needed is None:
         remedy = "on them the strong model is not better, so there is no gap to recover"

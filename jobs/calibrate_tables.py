@@ -10,7 +10,7 @@ import polars as pl
 from jobs.calibrate_config import CalibrateJob, LabelsSection
 from jobs.config import Destination, Input, Models, TableConfig, TableJob
 from jobs.night import SIDES, pricing
-from jobs.source import discover, read_part
+from jobs.source import Source, discover, read_part
 from jobs.training import read_table
 from routing import benchmarks
 from routing.errors import ConfigError, DataError
@@ -104,25 +104,28 @@ def _given(table: pl.DataFrame, rows: pl.DataFrame, column: str | None, name: st
     return rates.to_numpy()
 
 
-def score_table(job: CalibrateJob, section: Input, router: Router) -> pl.DataFrame:
+def find_table(job: CalibrateJob, section: Input) -> Source:
+    """Find the table of queries; errors are those of `jobs.source.discover`."""
+    surroundings = TableConfig(run_dir=".", input=section, output=Destination(path="."))
+    return discover(TableJob(surroundings, job.base, job.date), written=())
+
+
+def score_table(source: Source, router: Router) -> pl.DataFrame:
     """Score a table of queries part by part: win_rate, prompt_tokens, max_output_tokens; no text is kept.
 
     Raises:
-        NightrouteError: as `jobs.source.discover`.
-        DataError: every row breaks a rule of QUERIES.
+        DataError: a part cannot be decoded, or every row breaks a rule of QUERIES.
     """
-    surroundings = TableConfig(run_dir=".", input=section, output=Destination(path="."))
-    source = discover(TableJob(surroundings, job.base, job.date), written=())
     kept = ["win_rate", "prompt_tokens", "max_output_tokens"]
     parts = [
         score(Queries.filter(read_part(source, part).queries).result, router)
-        .filter(pl.col("prompt_tokens") <= section.max_prompt_tokens)
+        .filter(pl.col("prompt_tokens") <= source.config.max_prompt_tokens)
         .select(kept)
         for part in source.parts
     ]
     table = pl.concat(parts)
     if table.is_empty():
-        raise DataError(f"input {job.base / section.path}: none of {source.rows:,} rows is a query; check the columns")
+        raise DataError(f"input {source.config.path}: none of {source.rows:,} rows is a query; check the columns")
     return table
 
 

@@ -14,8 +14,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Route whole Parquet tables of LLM queries between a strong and a weak model, offline, with exact cost.",
-    epilog="Exit codes: 0 done, 1 done but rows failed, 2 usage, 65 bad data, 66 missing input, 70 a bug, "
-    "75 try again later, 78 bad config or credentials, 99 nothing to do, 130 interrupted (resumable).",
+    epilog="Exit codes: 0 done, 1 done but rows failed or a gate holds, 2 usage, 65 bad data, 66 missing input, "
+    "70 a bug, 75 try again later, 78 bad config or credentials, 99 nothing to do, 130 interrupted (resumable).",
 )
 
 INTERRUPTED = 130
@@ -239,6 +239,52 @@ def calibrate(
     from jobs.calibrate_config import load_calibrate
 
     return calibrate_job(load_calibrate(config, overrides=overrides, date=date))
+
+
+@app.command()
+def audit(
+    config: Annotated[Path, typer.Option("--config", "-c", help="Audit config (TOML).")],
+    overrides: SetOption = [],  # noqa: B006
+    date: DateOption = None,
+    fail_if: Annotated[
+        list[str], typer.Option("--fail-if", metavar="GATE", help="Exit 1 where this holds, e.g. 'saving_share < 0.2'.")
+    ] = [],  # noqa: B006
+) -> int:
+    """Audit a log of calls: can it be trusted, what was paid, what would routing have cost and been worth."""
+    from jobs.audit import audit as audit_job
+    from jobs.audit_config import load_audit
+
+    return audit_job(load_audit(config, overrides=overrides, date=date), fail_if=fail_if)
+
+
+@app.command()
+def report(
+    path: Annotated[Path, typer.Argument(help="Folder of a run, an audit or an evaluation.", metavar="RUN_DIR")],
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write the page; else report.html in the folder.")
+    ] = None,
+    groups: Annotated[
+        list[str], typer.Option("--group", metavar="COLUMN", help="Column of a run's table to show costs by.")
+    ] = [],  # noqa: B006
+) -> int:
+    """Write the page of a run: one self-contained HTML file with costs, routes, errors and a slider over alpha."""
+    from jobs.reporting import report as write_report
+
+    return write_report(path, output=output, groups=groups)
+
+
+@app.command()
+def demo(
+    routers: Annotated[
+        list[str], typer.Option("--router", metavar="ARTIFACT", help="Another router: the folder of an artifact.")
+    ] = [],  # noqa: B006
+    port: Annotated[int | None, typer.Option(help="Port on 127.0.0.1; a free one if left out.")] = None,
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = True,  # noqa: FBT002
+) -> int:
+    """Try routers in the browser, offline: win rates, routes and costs of typed prompts or a table (extra `demo`)."""
+    from jobs.demo import demo as show_demo
+
+    return show_demo(routers=routers, port=port, open_browser=open_browser)
 
 
 @app.command("import-routellm")

@@ -91,7 +91,7 @@ def evaluate(
     data = data_folder(job.config.data.path, base=job.base, environment=environment)
     trained = read_trained(job, environment=environment)
     benchmarks = read_benchmarks(job.config, data, trained=trained, now=created_at)
-    extra_tables = read_extras(job.config, data, trained=trained)
+    extra_tables = read_extras(job.config, data, benchmarks, trained=trained)
     others = read_others(job, routers, benchmarks)
     for item in benchmarks:
         say(f"{item.name}: {item.described.n:,} prompts")
@@ -200,7 +200,11 @@ def _report(
         reliability=[one for found in measured for one in found.reliability],
         histograms=[one for found in measured for one in found.histograms],
         agreement=[one for found in measured for one in found.agreement],
-        notes=[*(note for item in benchmarks for note in item.notes), *_small_categories(job, benchmarks)],
+        notes=[
+            *(note for item in benchmarks for note in item.notes),
+            *(note for found in measured for note in found.notes),
+            *_small_categories(job, benchmarks),
+        ],
     )
 
 

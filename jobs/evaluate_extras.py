@@ -10,15 +10,12 @@ import polars as pl
 from jobs.console import part_bar
 from jobs.evaluate_config import EvaluateConfig
 from jobs.evaluate_read import ReadBenchmark
-from jobs.evaluate_robustness import Target, drift, drift_table, robustness
+from jobs.evaluate_robustness import Target, different_prompts, drift, drift_table, robustness
 from jobs.evaluate_scores import OpenRouter, Scorer
-from jobs.evaluate_transfer import GradedTable, transfer, transfer_table
+from jobs.evaluate_transfer import LENGTH, GradedTable, UnseenPair, pairs_of, transfer, transfer_table
 from routing.confounder import word_pieces
 from routing.metrics import Floats
 from schemas.evaluation import Drift, Figure, Robustness, Transfer, TransferSummary
-
-LENGTH = "length"
-"""The baseline that transfers too: it knows no pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +23,8 @@ class ExtraTables:
     """What the sections read; empty where a section is left out."""
 
     transfer: tuple[GradedTable, ...] = ()
+    pairs: tuple[tuple[GradedTable, UnseenPair], ...] = ()
+    """Of the transfer tables."""
     drift: pl.DataFrame | None = None
 
 
@@ -39,28 +38,36 @@ class Extras:
     drift: list[Drift] = field(default_factory=list)
 
 
-def read_extras(config: EvaluateConfig, data: Path, *, trained: Mapping[str, pl.Series]) -> ExtraTables:
-    """Read the tables of the sections [transfer] and [drift].
+def read_extras(
+    config: EvaluateConfig, data: Path, benchmarks: Sequence[ReadBenchmark], *, trained: Mapping[str, pl.Series]
+) -> ExtraTables:
+    """Read the tables of the sections [transfer] and [drift], and check that all sections can be carried out.
 
     Args:
         config: The evaluation.
         data: Folder of the tables.
+        benchmarks: Whose prompts [robustness] changes.
         trained: Training config -> prompts that its sources draw.
 
     Raises:
         InputMissingError: a table is missing.
-        DataError: a table breaks its contract, or nothing is left of it.
+        DataError: a table breaks its contract, nothing is left of it, no pair of models fits the rule, or a benchmark
+            has too few different prompts to change.
     """
+    for item in _changed(config, benchmarks):
+        different_prompts(item.rows["prompt"].to_list())
     tables = () if config.transfer is None else config.transfer.tables
+    graded = tuple(
+        transfer_table(
+            section,
+            data,
+            trained=pl.concat([trained[name] for name in section.drop_trained]) if section.drop_trained else None,
+        )
+        for section in tables
+    )
     return ExtraTables(
-        transfer=tuple(
-            transfer_table(
-                section,
-                data,
-                trained=pl.concat([trained[name] for name in section.drop_trained]) if section.drop_trained else None,
-            )
-            for section in tables
-        ),
+        transfer=graded,
+        pairs=() if config.transfer is None else tuple(pairs_of(graded, config.transfer, seed=config.seed)),
         drift=None if config.drift is None else drift_table(config.drift, data),
     )
 
@@ -82,9 +89,6 @@ def measure_extras(
         scorer: Gives their win rates.
         benchmarks: Whose prompts are changed.
         figures: Of the benchmarks, for the APGR on the seen pair.
-
-    Raises:
-        DataError: no pair of a transfer table fits the rule, or too few prompts.
     """
     moved, summaries = _transfer(config, tables, routers, scorer, figures)
     return Extras(
@@ -117,7 +121,7 @@ def _transfer(
     for one in figures:
         if (one.metric, one.bins, one.category) == ("apgr", "ranks", None) and one.value is not None:
             seen.setdefault(one.router, {})[one.benchmark] = one.value
-    return transfer(tables.transfer, rates, seen, config.transfer, resamples=config.resamples, seed=config.seed)
+    return transfer(tables.pairs, rates, seen, resamples=config.resamples, seed=config.seed)
 
 
 def _robustness(
@@ -125,7 +129,7 @@ def _robustness(
 ) -> list[Robustness]:
     if config.robustness is None:
         return []
-    asked = [item for item in benchmarks if item.name in config.robustness.benchmarks]
+    asked = _changed(config, benchmarks)
     found = []
     with part_bar("change prompts", len(asked) * len(routers)) as on_part:
         for item in asked:
@@ -135,6 +139,11 @@ def _robustness(
                 found += robustness(target, prompts, benchmark=item.name, section=config.robustness, seed=config.seed)
                 on_part(router)
     return found
+
+
+def _changed(config: EvaluateConfig, benchmarks: Sequence[ReadBenchmark]) -> list[ReadBenchmark]:
+    """Benchmarks whose prompts [robustness] changes."""
+    return [] if config.robustness is None else [one for one in benchmarks if one.name in config.robustness.benchmarks]
 
 
 def _uncached(router: OpenRouter) -> Callable[[Sequence[str]], Floats]:

@@ -23,6 +23,7 @@ from routing.artifact import BUILTIN, TOKENIZER
 from routing.benchmark_costs import with_costs, with_tokens
 from routing.benchmarks import Read
 from routing.errors import ConfigError, DataError, InputMissingError
+from routing.metrics import has_gap
 from routing.prices import price_snapshot
 from routing.training import preferences
 from schemas.benchmarks import Benchmark
@@ -160,8 +161,9 @@ def _ready(section: BenchmarkSection, read: Read, prices: pl.DataFrame, *, at: d
         raise DataError(
             f"{section.name}: {len(rows)} questions are too few to measure on; give at least {MIN_QUESTIONS}"
         )
-    strong, weak = (float(rows[f"{side}_score"].to_numpy().mean()) for side in benchmarks.SIDES)
-    if not strong > weak:
+    scores = [rows[f"{side}_score"].to_numpy() for side in benchmarks.SIDES]
+    strong, weak = (float(score.mean()) for score in scores)
+    if not has_gap(scores[0] - scores[1]):
         raise DataError(
             f"{section.name}: {section.strong} scores {strong:.3f}, {section.weak} {weak:.3f}; PGR needs a strong "
             "model that is better: swap them, or leave this benchmark out"

@@ -8,10 +8,11 @@ word.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import polars as pl
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from jobs.config_file import Section
 from jobs.training import read_table
@@ -24,6 +25,8 @@ from routing.perturbations import PERTURBATIONS
 from schemas.evaluation import Drift, Robustness
 from schemas.run import Split
 
+MIN_PROMPTS = 4
+"""Different ones: a quarter of them is tuned on."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 WHOLE = "all"
 """Name of the group that is the whole table."""
@@ -41,6 +44,17 @@ class ConfounderSection(Section):
     max_queries: int = Field(10_000, ge=1)
     """Prompts that may be scored for one router and benchmark."""
 
+    @model_validator(mode="after")
+    def _one_round(self) -> "ConfounderSection":
+        # Each prompt as it is, with the first suffix, and with every candidate.
+        least = (2 + self.candidates) * self.tuning_prompts
+        if self.max_queries < least:
+            raise ValueError(
+                f"max_queries = {self.max_queries} is less than the {least} of one round ({self.candidates} candidates "
+                f"on {self.tuning_prompts} prompts); raise it, or lower candidates or tuning_prompts"
+            )
+        return self
+
 
 class RobustnessSection(Section):
     """Changes of the prompts, and what is measured of them."""
@@ -51,7 +65,7 @@ class RobustnessSection(Section):
     """Prompts of a benchmark that are scored anew for each change, drawn with the seed."""
     perturbations: tuple[str, ...] = tuple(PERTURBATIONS)
     """Names of `routing.perturbations`."""
-    strong_shares: tuple[float, ...] = (0.2, 0.5, 0.8)
+    strong_shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.2, 0.5, 0.8)
     """Where alpha is fixed on the unchanged prompts."""
     confounder: ConfounderSection | None = None
     """Left out, no router is attacked; `confounder = {}` attacks with the defaults."""
@@ -103,8 +117,8 @@ def robustness(
         seed: Of the drawn prompts and of the confounder.
 
     Raises:
-        DataError: too few prompts.
-        ConfigError: a strong share is outside [0, 1], or too few queries for a confounder.
+        DataError: fewer than `MIN_PROMPTS` different prompts.
+        ConfigError: no piece of the router's vocabulary can be typed.
     """
     measured, tuning = _drawn(prompts, section, seed)
     unchanged = target.win_rates(measured)
@@ -147,6 +161,21 @@ def robustness(
             f"{attack.before:.3f} -> {attack.after:.3f}, in {attack.queries:,} queries"
         )
         found.append(row("confounder suffix", _with(measured, attack.pieces), detail))
+    return found
+
+
+def different_prompts(prompts: Sequence[str]) -> list[str]:
+    """Return each prompt once.
+
+    Raises:
+        DataError: there are fewer than `MIN_PROMPTS`.
+    """
+    found = list(dict.fromkeys(prompts))
+    if len(found) < MIN_PROMPTS:
+        raise DataError(
+            f"robustness needs at least {MIN_PROMPTS} different prompts, got {len(found)}; give more, or leave the "
+            "benchmark out of robustness.benchmarks"
+        )
     return found
 
 
@@ -209,11 +238,9 @@ def _drift(router: str, group: str, part: pl.DataFrame) -> Drift:
 
 def _drawn(prompts: Sequence[str], section: RobustnessSection, seed: int) -> tuple[list[str], list[str]]:
     """Return different prompts to measure on, and others to tune a confounder on."""
-    different = list(dict.fromkeys(prompts))
+    different = different_prompts(prompts)
     order = np.random.default_rng(seed).permutation(len(different))
     n_tuning = 0 if section.confounder is None else min(section.confounder.tuning_prompts, len(different) // 4)
-    if len(different) < 4:
-        raise DataError(f"robustness needs at least four different prompts, got {len(different)}")
     rows = [different[i] for i in order]
     return rows[n_tuning : n_tuning + section.max_prompts], rows[:n_tuning]
 

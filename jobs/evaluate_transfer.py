@@ -22,6 +22,8 @@ from routing.errors import DataError
 from routing.metrics import Floats, average_pgr, bootstrap
 from schemas.evaluation import Transfer, TransferSummary
 
+LENGTH = "length"
+"""The baseline that transfers too: it knows no pair. It is no router whose place among the routers is asked for."""
 RANDOM_APGR = 0.5
 TWINS = 0.99
 """Share of equal grades from which two models are twins; different models of one quality agree on 80 to 90 %."""
@@ -163,11 +165,28 @@ def unseen_pairs(table: GradedTable, section: TransferSection, *, seed: int) -> 
     return found
 
 
+def pairs_of(
+    tables: Sequence[GradedTable], section: TransferSection, *, seed: int
+) -> list[tuple[GradedTable, UnseenPair]]:
+    """Return the pairs of all tables, each with its table.
+
+    Raises:
+        DataError: none fits the rule.
+    """
+    found = [(table, pair) for table in tables for pair in unseen_pairs(table, section, seed=seed)]
+    if not found:
+        names = [f"{table.name} ({len(table.models)} models, {len(table.grades):,} prompts)" for table in tables]
+        raise DataError(
+            f"no pair of {names} has {section.min_prompts} prompts in common and a gap of {section.min_gap}; "
+            "lower transfer.min_prompts or transfer.min_gap"
+        )
+    return found
+
+
 def transfer(
-    tables: Sequence[GradedTable],
+    pairs: Sequence[tuple[GradedTable, UnseenPair]],
     rates: Mapping[str, Mapping[str, Floats]],
     seen: Mapping[str, Mapping[str, float]],
-    section: TransferSection,
     *,
     resamples: int = 1_000,
     seed: int,
@@ -181,32 +200,24 @@ def transfer(
     table share models and prompts, so the interval of a mean over pairs is too narrow for pairs of other tables.
 
     Args:
-        tables: Prompts and grades.
-        rates: Router (or baseline) -> table -> win rates in the order of its prompts.
+        pairs: At least one, of `pairs_of`.
+        rates: Router (or `LENGTH`) -> table -> win rates in the order of its prompts.
         seen: Router -> benchmark -> APGR on the seen pair.
-        section: Which pairs.
         resamples: Bootstrap samples behind each interval.
-        seed: Of the draw of pairs and of all resampling.
+        seed: Of all resampling.
 
     Returns:
         One row for each router and pair, and one for each router.
 
     Raises:
-        DataError: no pair fits the rule, or win rates do not fit their table.
+        DataError: win rates do not fit their table.
     """
     found = [
         _measured(router, of_tables[table.name], table, pair, seen, resamples=resamples, seed=seed)
-        for table in tables
-        for pair in unseen_pairs(table, section, seed=seed)
+        for table, pair in pairs
         for router, of_tables in rates.items()
     ]
-    if not found:
-        names = [f"{table.name} ({len(table.models)} models, {len(table.grades):,} prompts)" for table in tables]
-        raise DataError(
-            f"no pair of {names} has {section.min_prompts} prompts in common and a gap of {section.min_gap}; "
-            "lower transfer.min_prompts or transfer.min_gap"
-        )
-    benchmarks = {table.name: table.seen for table in tables}
+    benchmarks = {table.name: table.seen for table, _ in pairs}
     known = {
         (row.router, row.benchmark): seen.get(row.router, {}).get(benchmarks[row.benchmark] or "") for row in found
     }
@@ -273,11 +284,13 @@ def _summary(
 
 def _ranking_kept(router: str, found: Sequence[Transfer], seen: Mapping[tuple[str, str], float | None]) -> float | None:
     """Share of (pair, other router) in which the better one of the two is the better one on the seen pair."""
+    if router == LENGTH:
+        return None
     apgr = {(row.router, row.benchmark, row.strong, row.weak): row.apgr for row in found}
     kept = []
     for row in found:
         own, other = seen[router, row.benchmark], seen[row.router, row.benchmark]
-        if row.router != router and own is not None and other is not None:
+        if row.router not in (router, LENGTH) and own is not None and other is not None:
             here = apgr[router, row.benchmark, row.strong, row.weak] - row.apgr
             kept.append(np.sign(here) == np.sign(own - other))
     return float(np.mean(kept)) if kept else None

@@ -33,8 +33,17 @@ if TYPE_CHECKING:
     from routing.training.siblings import Siblings
 
 CELL_FORMAT = 1
-CODE = ("bradley_terry.py", "trials.py", "training/*.py")
-"""Modules of `routing` that decide a fit: where one changes, cells are made anew."""
+CODE = (
+    *(f"jobs/{name}.py" for name in ("fitting", "study_cells", "train_data", "training")),
+    *(
+        f"routing/{name}.py"
+        for name in (
+            "artifact", "batching", "benchmarks", "bradley_terry", "calibrating", "metrics", "reliability", "routers",
+            "split", "trials", "training/*",
+        )
+    ),
+)  # fmt: skip
+"""Code that decides a fit, or what is read for it: where a file of it changes, cells are made anew."""
 NOT_FITTED: Any = {
     "name": True, "output": True, "card": True, "evaluation": True, "export": True,
     "data": {"path", "embedding_cache"}, "sources": {"__all__": {"path", "licence"}},
@@ -307,5 +316,5 @@ def _content(path: Path) -> str:
 
 @cache
 def _code() -> str:
-    root = Path(routing.__file__).parent
+    root = Path(routing.__file__).parents[1]
     return _digest([file_sha256(file) for pattern in CODE for file in sorted(root.glob(pattern))])

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from jobs.rundir import write_atomic, write_json, write_parquet
 from jobs.study_cells import Cell, Table
 from jobs.study_config import StudyConfig
 from jobs.training import versions
-from routing.metrics import average_pgr, bootstrap, cost_quality_curve, first_share, random_many
+from routing.metrics import Floats, average_pgr, bootstrap, cost_quality_curve, first_share, random_many
 from routing.trials import Rows, Trial
 from schemas.evaluation import EvaluatedBenchmark, EvaluationReport, LabelStudy
 
@@ -33,8 +32,6 @@ READING = (
     "`length` sends the prompts with more tokens to the strong model; the interval of `random` holds 19 of 20 single "
     "random routers; `oracle` knows both scores.",
 )
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import polars as pl
 
 from jobs.train_config import Evaluation
 from routing.errors import DataError, InputMissingError
+from routing.metrics import has_gap
 from schemas.artifact import RouterCard
 
 DATA_VARIABLE = "NIGHTROUTE_DATA"
@@ -111,11 +112,11 @@ def read_benchmarks(
             rows = rows.join(trained.to_frame("prompt"), on="prompt", how="anti", maintain_order="left")
         if rows.is_empty():
             raise DataError(f"{item.name}: every prompt of it is trained on; draw fewer (max_prompts of its source)")
-        strong, weak = (float(rows[f"{side}_score"].to_numpy().mean()) for side in ("strong", "weak"))
-        if not strong > weak:
+        strong, weak = (rows[f"{side}_score"].to_numpy() for side in ("strong", "weak"))
+        if not has_gap(strong - weak):
             raise DataError(
-                f"{item.name}: {item.strong} scores {strong:.3f}, {item.weak} {weak:.3f}; APGR needs a strong model "
-                "that is better: swap them, or leave this set out of [[evaluation]]"
+                f"{item.name}: {item.strong} scores {strong.mean():.3f}, {item.weak} {weak.mean():.3f}; APGR needs a "
+                "strong model that is better: swap them, or leave this set out of [[evaluation]]"
             )
         if item.max_prompts is not None and item.max_prompts < len(rows):
             rows = rows.sample(item.max_prompts, seed=seed, shuffle=False)

@@ -31,38 +31,33 @@ def spearman(a: Floats, b: Floats) -> float | None:
     return float(np.corrcoef(ranks)[0, 1])
 
 
-def same_side(a: Floats, b: Floats, share: float, *, tie_keys: NDArray[np.uint64] | None = None) -> float:
+def same_side(a: Floats, b: Floats, share: float) -> float:
     """Return the share of prompts that both routers send to the same model.
 
     Args:
         a: Win rates, shape (n,).
         b: Win rates of the other router, same shape.
         share: Strong share of each router; `routing.split` rounds it and cuts its ties.
-        tie_keys: What decides between equal win rates, same shape; by default hashes of the row numbers.
 
     Raises:
         DataError: no rows or different lengths.
         ConfigError: the share is outside [0, 1].
     """
     _check(a, b)
-    one, two = (strong_side(rates, share, tie_keys=tie_keys)[1] for rates in (a, b))
+    one, two = (strong_side(rates, share)[1] for rates in (a, b))
     return float((one == two).mean())
 
 
-def strong_side(
-    win_rates: Floats, share: float, *, tie_keys: NDArray[np.uint64] | None = None
-) -> tuple[Split, NDArray[np.bool_]]:
+def strong_side(win_rates: Floats, share: float) -> tuple[Split, NDArray[np.bool_]]:
     """Return the split of a table at a strong share, and which of its prompts go strong, shape (n,)."""
-    table = split_table(win_rates, tie_keys=tie_keys)
+    table = split_table(win_rates)
     split = by_strong_share(table, share)
     return split, side(table, split)
 
 
-def split_table(win_rates: Floats, *, tie_keys: NDArray[np.uint64] | None = None) -> pl.DataFrame:
-    """Return the columns that `routing.split` reads: win_rate, tie_key (by default hashes of the row numbers)."""
+def split_table(win_rates: Floats) -> pl.DataFrame:
+    """Return the columns that `routing.split` reads: win_rate, tie_key (hashes of the row numbers)."""
     rates = pl.Series("win_rate", win_rates, dtype=pl.Float64)
-    if tie_keys is not None:
-        return pl.DataFrame([rates, pl.Series("tie_key", tie_keys, dtype=pl.UInt64)])
     rows = pl.DataFrame([rates]).with_row_index("row").with_columns(pl.col("row").cast(pl.String))
     return rows.select("win_rate", tie_key=stable_hash("row"))
 

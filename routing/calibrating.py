@@ -4,7 +4,8 @@ The outcome of a labelled prompt is (1 + strong - weak) / 2 for scores in 0..1: 
 where the weak one did, one half for a tie. With a win rate that is calibrated against it, the expected gain of sending
 a query to the strong model is 2 win_rate - 1, in units of score.
 
-No map here ties two different win rates, so every split by rank stays as it was.
+No map here ties two different win rates, so every split by rank stays as it was, up to the sixth decimal: win rates
+have no more, so where a map is flatter than 1, neighbours can come out equal.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from scipy.optimize import isotonic_regression
 
 from routing.errors import DataError
 from routing.metrics import Floats
-from routing.reliability import expected_calibration_error, reliability
+from routing.reliability import expected_calibration_error, outcomes, reliability
 
 Method = Literal["platt", "isotonic"]
 
@@ -23,6 +24,8 @@ EDGE = 1e-6
 """Win rates are kept this far from 0 and 1 before their logit is taken: they have six decimals."""
 
 _STEPS = 50
+_LARGEST_EXPONENT = 700.0
+"""Of exp in float64; a chance below exp(-700) is none."""
 _SMALLEST_STEP = 1e-10
 
 
@@ -42,7 +45,7 @@ class Platt:
 
     def apply(self, score: Floats) -> Floats:
         """Return win rates, shape (n,), rising with the score."""
-        return np.asarray(1.0 / (1.0 + np.exp(-(self.slope * score + self.intercept))))
+        return _sigmoid(self.slope * score + self.intercept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,10 @@ class PlattMap:
 
 @dataclass(frozen=True, slots=True)
 class IsotonicMap:
-    """Straight lines between the centres of isotonic regression's steps, and on to (0, 0) and (1, 1)."""
+    """Straight lines between the centres of isotonic regression's steps, and on to both ends.
+
+    The ends are (0, 0) and (1, 1) where no label lies there; where labels do, they say how far from certain they are.
+    """
 
     knots: Floats
     """Win rates before, shape (k,), strictly rising from 0 to 1."""
@@ -89,7 +95,8 @@ def fit(win_rates: Floats, strong: Floats, weak: Floats, method: Method) -> WinR
             a few thousand.
 
     Raises:
-        DataError: the win rates rank the labels the wrong way round, or do not tell them apart.
+        DataError: the win rates rank the labels the wrong way round, or do not tell them apart; for `platt`, also where
+            they separate won from lost without a fault, which no sigmoid can say.
     """
     if method == "platt":
         return PlattMap(fit_platt(_logit(win_rates), strong, weak))
@@ -105,7 +112,7 @@ def fit_platt(score: Floats, strong: Floats, weak: Floats) -> Platt:
         weak: Score of the weak model's answer in 0..1, shape (n,).
 
     Raises:
-        DataError: the rows rank the router's scores the wrong way round, or do not tell them apart.
+        DataError: the scores rank the rows the wrong way round, do not tell them apart, or separate them.
     """
     centre, spread = score.mean(), score.std()
     if not np.ptp(score) > 0:  # the standard deviation of equal floats need not be zero
@@ -115,9 +122,15 @@ def fit_platt(score: Floats, strong: Floats, weak: Floats) -> Platt:
         )
     inputs = np.stack([(score - centre) / spread, np.ones_like(score)], axis=1)
     target = outcomes(strong, weak)
+    # Where all that was not won lies below all that was not lost, a steeper slope is always likelier.
+    if score[target < 1.0].max(initial=-np.inf) <= score[target > 0.0].min(initial=np.inf):
+        raise DataError(
+            f"the router separates the {len(score)} labelled prompts into won and lost without a fault (or all are "
+            "one of these), for which no sigmoid is steep enough; use more labels, or the method isotonic"
+        )
     weights = np.zeros(2)
     for _ in range(_STEPS):
-        chance = 1.0 / (1.0 + np.exp(-inputs @ weights))
+        chance = _sigmoid(inputs @ weights)
         hessian = (inputs * (chance * (1.0 - chance))[:, None]).T @ inputs
         step = np.linalg.solve(hessian + 1e-9 * np.eye(2), inputs.T @ (target - chance))
         weights += step
@@ -143,10 +156,13 @@ def cross_fitted(
         seed: Draws them.
 
     Raises:
-        DataError: as `fit`; or fewer rows than folds.
+        DataError: as `fit`; or fewer than two rows a fold.
     """
     if len(win_rates) < 2 * folds:
-        raise DataError(f"calibration is checked in {folds} folds, got {len(win_rates)} labels; use more labels")
+        raise DataError(
+            f"calibration is checked in {folds} folds, got {len(win_rates)} labels, expected {2 * folds} or more; use "
+            "more labels"
+        )
     fold = np.random.default_rng(seed).permutation(len(win_rates)) % folds
     found = np.empty(len(win_rates))
     for part in range(folds):
@@ -164,11 +180,6 @@ def fitness(win_rates: Floats, strong: Floats, weak: Floats) -> Fitness:
     return Fitness(expected_calibration_error(reliability(win_rates, outcome)), float(loss))
 
 
-def outcomes(strong: Floats, weak: Floats) -> Floats:
-    """Return (1 + strong - weak) / 2 of scores in 0..1, shape (n,)."""
-    return (1.0 + strong - weak) / 2.0
-
-
 def _fit_isotonic(win_rates: Floats, outcome: Floats) -> IsotonicMap:
     """Isotonic regression on about sqrt(n) groups of equal mass: no single label at an end becomes a 0 or a 1."""
     n = len(win_rates)
@@ -184,14 +195,21 @@ def _fit_isotonic(win_rates: Floats, outcome: Floats) -> IsotonicMap:
     steps = isotonic_regression(observed, weights=mass)
     if len(steps.weights) < 2:
         raise _backwards(n, "isotonic regression finds one level")
-    starts = steps.blocks[:-1]
-    centres = np.add.reduceat(np.bincount(bin_of_row, win_rates), starts) / steps.weights
-    # A step of plain wins or losses is as far from certain as its size allows.
-    values = np.clip(steps.x[starts], 0.5 / n, 1.0 - 0.5 / n)
+    # A step of plain wins or losses is as far from certain as n labels allow; steps that are now level are one.
+    levels = np.clip(steps.x[steps.blocks[:-1]], 0.5 / n, 1.0 - 0.5 / n)
+    heights, first = np.unique(levels, return_index=True)
+    total, weights = (np.add.reduceat(np.bincount(bin_of_row, of), steps.blocks[first]) for of in (win_rates, None))
+    centres = total / weights
     inside = (centres > 0.0) & (centres < 1.0)
-    ends = np.array([0.0]), np.array([1.0])
-    knots, heights = (np.concatenate([ends[0], part[inside], ends[1]]) for part in (centres, values))
-    return IsotonicMap(knots, heights)
+    # An end is certain, but for the labels there, which have the height of their step: a router that says 1 too often
+    # does not get its 1 back. Certainty counts as one label, so that the map still rises.
+    at_zero, at_one = int((win_rates == 0.0).sum()), int((win_rates == 1.0).sum())
+    low, high = heights[0] * at_zero / (at_zero + 1), (heights[-1] * at_one + 1.0) / (at_one + 1)
+    return IsotonicMap(np.r_[0.0, centres[inside], 1.0], np.r_[low, heights[inside], high])
+
+
+def _sigmoid(logit: Floats) -> Floats:
+    return np.asarray(1.0 / (1.0 + np.exp(np.minimum(-logit, _LARGEST_EXPONENT))))
 
 
 def _logit(win_rates: Floats) -> Floats:

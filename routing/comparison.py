@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from routing.errors import DataError
-from routing.metrics import Floats, Samples, Statistic, sample
+from routing.metrics import Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,36 +17,6 @@ class Difference:
     high: float
     p: float
     """Two-sided: twice the smaller share of resamples on one side of zero, at most 1. Zero is below 2 / resamples."""
-
-
-def paired_bootstrap(
-    win_rates: Floats,
-    other: Floats,
-    strong: Floats,
-    weak: Floats,
-    statistic: Statistic,
-    *,
-    resamples: int = 1_000,
-    seed: int,
-) -> Difference:
-    """Return how much higher a statistic is for one router than for another on the same prompts.
-
-    Args:
-        win_rates: Of the router, shape (n,).
-        other: Of the router that it is compared with, same shape.
-        strong: Grade of the strong model's answers, same shape.
-        weak: Grade of the weak model's answers, same shape.
-        statistic: `average_pgr`, `first_share(...)`, ...
-        resamples: Bootstrap samples of n prompts each.
-        seed: The resamples are those of `routing.metrics.bootstrap` with this seed.
-
-    Raises:
-        DataError: as `routing.metrics.bootstrap`.
-    """
-    one, two = (
-        sample(rates, strong, weak, {"": statistic}, resamples=resamples, seed=seed)[""] for rates in (win_rates, other)
-    )
-    return difference(one, two)
 
 
 def difference(samples: Samples, other: Samples) -> Difference:

@@ -13,13 +13,13 @@ import numpy as np
 from routing.comparison import Difference, difference
 from routing.errors import DataError
 from routing.metrics import (
+    ROUNDING,
     Floats,
-    Interval,
     Samples,
     Statistic,
     average_pgr,
     check_scores,
-    interval,
+    has_gap,
     resampled_sums,
     rounding,
     share_of_way,
@@ -93,7 +93,7 @@ def pgr_within(share: float) -> Statistic:
         raise ValueError(f"a budget is a share in [0, 1] of the way from all weak to all strong, got {share}")
 
     def statistic(spent: Floats, pgr: Floats) -> Floats:
-        within = spent <= share + 1e-12  # running sums of dollars end a few ulps beside their total
+        within = spent <= share + ROUNDING
         last = spent.shape[-1] - 1 - np.argmax(within[..., ::-1], axis=-1)
         return np.take_along_axis(pgr, np.expand_dims(last, -1), axis=-1).squeeze(-1)
 
@@ -140,26 +140,6 @@ def sample_dollars(
     }
 
 
-def bootstrap_dollars(
-    order: Floats,
-    strong: Floats,
-    weak: Floats,
-    strong_usd: Floats,
-    weak_usd: Floats,
-    statistic: Statistic,
-    *,
-    resamples: int = 1_000,
-    seed: int,
-) -> Interval:
-    """Return a statistic of (usd_share, pgr) with its 95 % percentile interval; arguments as `sample_dollars`.
-
-    Raises:
-        DataError: as `dollar_curve`; or no resample in which the strong model is better and dearer.
-    """
-    one = {"": statistic}
-    return interval(sample_dollars(order, strong, weak, strong_usd, weak_usd, one, resamples=resamples, seed=seed)[""])
-
-
 def paired_dollars(
     order: Floats,
     other: Floats,
@@ -194,8 +174,7 @@ def _check(order: Floats, strong: Floats, weak: Floats, strong_usd: Floats, weak
         raise DataError(
             "costs must be finite; leave rows without a price or without token counts out of the dollar curve"
         )
-    extra = strong_usd - weak_usd
-    if not extra.sum() > rounding(extra):
+    if not has_gap(strong_usd - weak_usd):
         raise DataError(
             f"a curve over dollars needs a strong model that is dearer, got {strong_usd.sum():.6f} (strong) and "
             f"{weak_usd.sum():.6f} (weak); a strong model that is better and cheaper needs no router"

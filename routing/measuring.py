@@ -22,11 +22,12 @@ from routing.metrics import (
     average_pgr,
     cost_quality_curve,
     first_share,
+    has_gap,
     interval,
     random_many,
     sample,
 )
-from routing.reliability import expected_calibration_error, reliability
+from routing.reliability import expected_calibration_error, outcomes, reliability
 from routing.routellm_metrics import RouteLlmCurve, routellm_curve
 from schemas.evaluation import Agreement, Bins, Comparison, Curve, Figure, Reliability, ScoreHistogram
 
@@ -76,9 +77,14 @@ class Exam:
     @property
     def usd(self) -> tuple[Floats, Floats] | None:
         """Cost of each prompt on the strong and the weak model; null where unknown, or the strong one is no dearer."""
-        if self.strong_usd is None or self.weak_usd is None or not self.strong_usd.sum() > self.weak_usd.sum():
+        if self.strong_usd is None or self.weak_usd is None or not has_gap(self.strong_usd - self.weak_usd):
             return None
         return self.strong_usd, self.weak_usd
+
+    @property
+    def not_dearer(self) -> bool:
+        """Whether costs are known and say nothing of a router: all strong costs no more than all weak."""
+        return self.strong_usd is not None and self.weak_usd is not None and self.usd is None
 
     @property
     def orders(self) -> dict[str, Floats]:
@@ -132,6 +138,8 @@ class Measured:
     reliability: list[Reliability] = field(default_factory=list)
     histograms: list[ScoreHistogram] = field(default_factory=list)
     agreement: list[Agreement] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """Why figures are missing."""
 
 
 def measure(exam: Exam, how: Resampling) -> Measured:
@@ -153,10 +161,12 @@ def measure(exam: Exam, how: Resampling) -> Measured:
     found.figures.extend(_figures(exam, "random", _random(exam, how)))
     found.figures.extend(_routellm_random(exam, how))
     for name, rates in exam.win_rates.items():
-        bins = reliability(rates, (1.0 + exam.strong - exam.weak) / 2.0)
+        bins = reliability(rates, outcomes(exam.strong, exam.weak))
         ece = expected_calibration_error(bins)
         found.reliability.append(Reliability(benchmark=exam.name, router=name, ece=ece, bins=bins))
         found.figures.append(Figure(benchmark=exam.name, router=name, metric="ece", value=ece, n=len(rates)))
+    if exam.not_dearer:
+        found.notes.append(f"{exam.name}: no figures over dollars, because all strong costs no more than all weak")
     _by_category(exam, how, found)
     return found
 
@@ -239,18 +249,24 @@ def _by_category(exam: Exam, how: Resampling, found: Measured) -> None:
     """Add the figures of every category that is large enough, null where its strong model is not better."""
     names = np.array(exam.categories, dtype=object)
     categories = sorted({name for name in exam.categories if name is not None})
+    not_dearer = []
     for category in categories if len(categories) > 1 else []:
         rows = names == category
         if rows.sum() < how.category_prompts:
             continue
         part = exam.part(rows)
-        if not part.strong.mean() > part.weak.mean():
+        if not has_gap(part.strong - part.weak):
             found.figures.extend(_no_gap(part, category))
             continue
+        if part.not_dearer:
+            not_dearer.append(category)
         for name, order in part.orders.items():
             figures = {metric: interval(draws) for metric, draws in _samples(part, order, how).items()}
             found.figures.extend(_figures(part, name, figures, category=category))
         found.figures.extend(_figures(part, "random", _random(part, how), category=category))
+    if not_dearer:
+        where = ", ".join(not_dearer)
+        found.notes.append(f"{exam.name}: no figures over dollars where the strong model costs no more: {where}")
 
 
 def _no_gap(part: Exam, category: str) -> list[Figure]:

@@ -18,6 +18,12 @@ Floats = NDArray[np.float64]
 Statistic = Callable[[Floats, Floats], Floats]
 """(strong_share, pgr), both of shape (..., points), to one figure per curve, shape (...)."""
 
+ROUNDING = 1e-9
+"""What a running sum may be off by, as a share of what is summed: tenths that should cancel leave 1e-16 or so, and a
+PGR of one half is now and then a hair below."""
+Z95 = 1.959963984540054
+"""Standard normal quantile of 0.975: half the width of a 95 % interval, in standard errors."""
+
 _CHUNK_CELLS = 250_000
 """Cells (resamples x prompts) held at once: bounds the memory of a bootstrap (a few caches full), not its result."""
 
@@ -110,7 +116,7 @@ def first_share(pgr: float) -> Statistic:
         raise ValueError(f"CPT needs a PGR in [0, 1], got {pgr}; CPT(80%) is written 0.8")
 
     def statistic(strong_share: Floats, pgr_curve: Floats) -> Floats:
-        first = np.argmax(pgr_curve >= pgr, axis=-1)
+        first = np.argmax(pgr_curve >= pgr - ROUNDING, axis=-1)
         return np.take_along_axis(strong_share, np.expand_dims(first, -1), axis=-1).squeeze(-1)
 
     return statistic
@@ -303,17 +309,21 @@ def check_scores(win_rates: Floats, strong_scores: Floats, weak_scores: Floats) 
         raise DataError("no rows to measure; check the filters of the evaluation table")
     if not all(np.isfinite(values).all() for values in (win_rates, strong_scores, weak_scores)):
         raise DataError("win rates and scores must be finite; drop or repair rows with missing grades")
-    gain = strong_scores - weak_scores
-    if not gain.sum() > rounding(gain):
+    if not has_gap(strong_scores - weak_scores):
         raise DataError(
             f"PGR needs a strong model that is better: mean scores are {strong_scores.mean():.4f} (strong) and "
             f"{weak_scores.mean():.4f} (weak); swap the pair, or leave this benchmark out"
         )
 
 
+def has_gap(differences: Floats) -> bool:
+    """Return whether differences between two models, shape (n,), add up to more than rounding: a gap to share out."""
+    return bool(differences.sum() > rounding(differences))
+
+
 def rounding(values: Floats) -> float:
-    """Return what a sum of values like these may be off by: a sum of tenths that should be zero is 1e-16 or so."""
-    return 1e-9 * float(np.abs(values).sum())
+    """Return what a sum of values like these may be off by."""
+    return ROUNDING * float(np.abs(values).sum())
 
 
 def tie_groups(win_rates: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

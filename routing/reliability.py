@@ -9,11 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from routing.errors import DataError
-from routing.metrics import Floats
+from routing.metrics import Z95, Floats
 from schemas.evaluation import ReliabilityBin
 
-_Z = 1.959963984540054
-"""Standard normal quantile of 0.975."""
+
+def outcomes(strong: Floats, weak: Floats) -> Floats:
+    """Return what happened to prompts, (1 + strong - weak) / 2 of scores in 0..1, shape (n,)."""
+    return (1.0 + strong - weak) / 2.0
 
 
 def reliability(win_rates: Floats, outcome: Floats, *, bins: int = 10) -> list[ReliabilityBin]:
@@ -68,9 +70,9 @@ def _effective(n: int, mean: float, variance: float) -> float:
 
 def _wilson(mean: float, n: float) -> tuple[float, float]:
     """Wilson's 95 % score interval of a share (J. Am. Stat. Assoc. 22, 1927)."""
-    z2 = _Z * _Z
+    z2 = Z95 * Z95
     centre = (mean + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z * np.sqrt(mean * (1 - mean) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    half = Z95 * np.sqrt(mean * (1 - mean) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     # The mean lies inside; at 0 and at 1 rounding would say otherwise.
     return min(mean, float(centre - half)), max(mean, float(centre + half))
 

@@ -23,8 +23,8 @@ PERCENT = 100.0
 class RouteLlmCurve:
     """Quality at the eleven thresholds."""
 
-    strong_percent: Floats
-    """Percent of the prompts that go strong, shape (11,), from 0 to 100; level where no win rate lies between."""
+    strong_share: Floats
+    """Share of the prompts that go strong, shape (11,), from 0 to 1; level where no win rate lies between."""
     quality: Floats
     """Mean score, same shape, in the unit of the scores."""
 
@@ -52,10 +52,11 @@ class RouteLlmCurve:
             raise ValueError(f"CPT needs a PGR in [0, 1], got {pgr}; CPT(80%) is written 0.8")
         quality = self.quality * PERCENT
         wanted = pgr * (quality[-1] - quality[0]) + quality[0]
-        return float(np.interp(wanted, quality, self.strong_percent)) / PERCENT
+        return float(np.interp(wanted, quality, self.strong_share * PERCENT)) / PERCENT
 
     def _area(self, quality: Floats) -> float:
-        return float(np.trapezoid(quality, self.strong_percent / PERCENT))
+        # Theirs is in percent: there and back again, so that it is rounded as theirs.
+        return float(np.trapezoid(quality, self.strong_share * PERCENT / PERCENT))
 
 
 def routellm_curve(win_rates: Floats, strong: Floats, weak: Floats) -> RouteLlmCurve:
@@ -75,8 +76,8 @@ def routellm_curve(win_rates: Floats, strong: Floats, weak: Floats) -> RouteLlmC
     selected = win_rates >= thresholds[:, None]
     selected[-1] = win_rates > thresholds[-1]
     quality = np.where(selected, strong, weak).sum(axis=1) / len(win_rates)
-    percent = selected.sum(axis=1) / len(win_rates) * PERCENT
-    return RouteLlmCurve(percent[::-1].copy(), quality[::-1].copy())
+    share = selected.sum(axis=1) / len(win_rates)
+    return RouteLlmCurve(share[::-1].copy(), quality[::-1].copy())
 
 
 def _bin_edges(win_rates: Floats) -> Floats:

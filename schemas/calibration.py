@@ -69,7 +69,8 @@ class PgrTarget(Part):
     strong_share: Range | None
     """Of the labelled prompts."""
     pgr: Range | None
-    """Estimated at alpha, with the interval of a bootstrap: the guarantee stands on a test, not on this interval."""
+    """Estimated at alpha, with the interval of a bootstrap: the guarantee stands on a test, not on this interval. Null
+    with alpha, and where the labels' own gap is not above zero."""
     labels_needed: int | None
     """Where alpha is null: about so many labels would support all strong, if the gap is what it seems; else null."""
 

@@ -4,10 +4,14 @@ An importer (`routing.call_logs`) turns each log format into it: times in UTC, t
 (cached and cache-write tokens part of the input, reasoning tokens part of the output), the served model as the model.
 """
 
+from datetime import UTC, datetime
+from decimal import Decimal
+
 import dataframely as dy
 import polars as pl
 
 OUTCOMES = ("ok", "failed")
+TOKENS = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 
 
 class CallLog(dy.Schema):
@@ -57,9 +61,25 @@ class CallLog(dy.Schema):
     @dy.rule()
     def tokens_not_negative(cls) -> pl.Expr:
         """A negative count is damage."""
-        return (
-            pl.min_horizontal(
-                "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens"
-            ).fill_null(0)
-            >= 0
-        )
+        return pl.min_horizontal(TOKENS).fill_null(0) >= 0
+
+    @dy.rule()
+    def time_plausible(cls) -> pl.Expr:
+        """A call of 1970, or of the year 50,000, has a wrong unit or a default for a time."""
+        first, end = (datetime(year, 1, 1, tzinfo=UTC) for year in (2000, 2100))
+        return pl.col("called_at").is_between(first, end, closed="left")
+
+    @dy.rule()
+    def tokens_plausible(cls) -> pl.Expr:
+        """Ten billion tokens are no call; the sum over a billion rows fits."""
+        return pl.max_horizontal(TOKENS).fill_null(0) <= 10**10
+
+    @dy.rule()
+    def logged_usd_plausible(cls) -> pl.Expr:
+        """A billion dollars are no call."""
+        return pl.col("logged_usd").abs() <= Decimal(10**9)
+
+    @dy.rule()
+    def attempts_plausible(cls) -> pl.Expr:
+        """A call is made at least not at all, and not a million times."""
+        return pl.col("attempts").is_between(0, 10**6)

@@ -167,7 +167,8 @@ class TransferSummary(Part):
     """Mean of APGR - 1/2 over the pairs, over that on the seen pair: what is left of the lead over a random router, for
     which `mean_retention` is 1. Null where there is no such lead."""
     ranking_kept: float | None
-    """Share of (pair, other router) in which the order of the two routers' APGR is that of the seen pair."""
+    """Share of (pair, other router) in which the order of the two routers' APGR is that of the seen pair; null without
+    another router, and for a baseline."""
 
 
 class Robustness(Part):

@@ -8,7 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from jobs.report.marks import Axis, Chart, Frame, Mark, Pair, line, rect, symbol, text, x_axis, y_axis
+from jobs.report.marks import (
+    SYMBOLS,
+    Axis,
+    Chart,
+    Frame,
+    Mark,
+    Pair,
+    line,
+    moving,
+    rect,
+    shape,
+    symbol,
+    text,
+    x_axis,
+    y_axis,
+    y_letters,
+)
 from jobs.report.numbers import written
 from jobs.report.palette import Look
 
@@ -50,6 +66,26 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Area:
+    """What lies between two lines; its class (`area`, `observed`) decides how it is filled."""
+
+    x: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+    kind: str = "area"
+    tooltip: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Where the current point of a curve may stand: a rule with a dot, moved by a slider."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """A row of a dot or bar chart; without a look it is a heading, without a value an empty row."""
 
@@ -85,16 +121,22 @@ def line_chart(
     points: Sequence[Point] = (),
     rules: Sequence[float] = (),
     words: Sequence[Word] = (),
+    areas: Sequence[Area] = (),
+    track: Track | None = None,
 ) -> Chart:
     """Return lines and points over two axes, with horizontal rules and words; what leaves the domains is cut off."""
-    frame = Frame(left=58, top=12, width=WIDTH - 58 - 14, height=270, x=x.domain, y=y.domain)
+    height = 270
+    left = left_room(y, height)
+    frame = Frame(left=left, top=12, width=WIDTH - left - 14, height=height, x=x.domain, y=y.domain)
     marks = [
+        *([frame.clipped([_area(frame, area) for area in areas])] if areas else []),
         *y_axis(frame, y),
         *x_axis(frame, x),
         *(line(frame.left, frame.at_y(at), frame.right, frame.at_y(at), "reference") for at in rules),
         frame.clipped([_path(frame, drawn) for drawn in lines]),
         *(mark for point in points for mark in _point(frame, point)),
         *(text(frame.at_x(w.x), frame.at_y(w.y) - 5, w.text, "word", anchor=w.anchor) for w in words),
+        *([] if track is None else _current(frame, track)),
     ]
     return Chart(WIDTH, frame.bottom + _AXIS_HEIGHT, tuple(marks))
 
@@ -190,6 +232,39 @@ def histogram(edges: Sequence[float], counts: Sequence[int], look: Look, x: Axis
     return Chart(SMALL, frame.bottom + _AXIS_HEIGHT, tuple(marks))
 
 
+def score_chart(counts: Sequence[int], alphas: Sequence[float | None], index: int, x: Axis) -> Chart:
+    """Return calls by win rate in bins of equal width over [0, 1], with the alpha that a slider moves.
+
+    Args:
+        counts: One a bin.
+        alphas: Of every point; null is above every win rate. None at all: no alpha is drawn.
+        index: Where the slider stands.
+        x: The axis of win rates.
+    """
+    height, width = 254, 1 / len(counts)
+    y = Axis("calls", (0.0, max([*counts, 1]) * 1.05), "count")
+    left = left_room(y, height)
+    frame = Frame(left=left, top=28, width=WIDTH - left - 14, height=height, x=x.domain, y=y.domain)
+    places = [(frame.at_x(1.0 if alpha is None else alpha), 0.0) for alpha in alphas]
+    below, above = [], []
+    if places:
+        ground = moving([rect(0, frame.top, frame.width, frame.height, "strong-side")], places, index)
+        words = [text(-6, 16, "weak", "heading", anchor="end"), text(6, 16, "strong", "heading")]
+        below = [frame.clipped([ground])]
+        above = [moving([line(0, 20, 0, frame.bottom, "current"), *words], places, index)]
+    bars = [
+        rect(
+            frame.at_x(k * width), frame.at_y(count), round(max(frame.width * width - 1, 0.5), 2),
+            round(frame.bottom - frame.at_y(count), 2), "bar", fill="var(--s0)",
+            tooltip=f"{written(k * width, 'ratio')} to {written((k + 1) * width, 'ratio')}: {written(count, 'count')}",
+        )
+        for k, count in enumerate(counts)
+        if count
+    ]  # fmt: skip
+    marks = [*below, *y_axis(frame, y), *x_axis(frame, x), *bars, *above]
+    return Chart(WIDTH, frame.bottom + _AXIS_HEIGHT, tuple(marks))
+
+
 def swatch(look: Look) -> Chart:
     """Return the sample of a look that stands in a legend."""
     return Chart(34, 14, (line(1, 7, 33, 7, "series", **_stroke(look)), symbol(look, 17, 7)))
@@ -251,6 +326,23 @@ def _point(frame: Frame, point: Point) -> list[Mark]:
 def _path(frame: Frame, drawn: Line) -> Mark:
     corners = "L".join(f"{frame.at_x(x)} {frame.at_y(y)}" for x, y in zip(drawn.x, drawn.y, strict=True))
     return Mark("path", {"class": "series", "d": f"M{corners}", **_stroke(drawn.look)}, tooltip=drawn.tooltip)
+
+
+def left_room(y: Axis, height: float) -> float:
+    """Return the room that the labels of a vertical axis need beside its title, a phone's larger type included."""
+    return max(58, round(26 + 1.12 * _LETTER * y_letters(y, height), 2))
+
+
+def _area(frame: Frame, area: Area) -> Mark:
+    there = [f"{frame.at_x(x)} {frame.at_y(y)}" for x, y in zip(area.x, area.high, strict=True)]
+    back = [f"{frame.at_x(x)} {frame.at_y(y)}" for x, y in zip(area.x, area.low, strict=True)]
+    return shape(f"M{'L'.join([*there, *reversed(back)])}Z", area.kind, tooltip=area.tooltip)
+
+
+def _current(frame: Frame, track: Track) -> list[Mark]:
+    at = [(frame.at_x(x), frame.at_y(y)) for x, y in zip(track.x, track.y, strict=True)]
+    rule = moving([line(0, frame.top, 0, frame.bottom, "current")], [(x, 0.0) for x, _ in at], track.index)
+    return [rule, moving([shape(SYMBOLS["circle"], "current-dot")], at, track.index)]
 
 
 def _stroke(look: Look) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from jobs.report import evaluation_beyond as beyond
 from jobs.report import evaluation_plates as plates
@@ -14,6 +13,7 @@ from jobs.report.evaluation_summary import overview, verdicts
 from jobs.report.evaluation_tables import agreement_table, comparison_table, metrics_tables, transfer_summary_table
 from jobs.report.numbers import number
 from jobs.report.palette import DARK, LIGHT, css
+from jobs.report.phrases import moment
 from jobs.report.views import Plate, Table
 from schemas.evaluation import EvaluatedBenchmark, EvaluationReport, LabelStudy, Robustness
 
@@ -43,7 +43,7 @@ def evaluation_page(report: EvaluationReport) -> str:
         "evaluation.html.j2",
         report=report,
         report_json=report.model_dump(mode="json"),
-        created=_minute(report.created_at),
+        created=moment(report.created_at),
         colours={"light": css(LIGHT), "dark": css(DARK)},
         verdicts=found,
         best=Counter(verdict.router for verdict in found).most_common(),
@@ -82,10 +82,3 @@ def _benchmarks(found: Sequence[Robustness] | Sequence[LabelStudy]) -> list[str]
 
 def _present(found: Sequence[Plate | None]) -> list[Plate]:
     return [plate for plate in found if plate is not None]
-
-
-def _minute(moment: datetime) -> str:
-    """Write a moment in UTC; one without a zone is written as it is."""
-    if moment.tzinfo is None:
-        return f"{moment:%Y-%m-%d %H:%M}"
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jobs.report.evaluation_index import Index, estimate_of, nothing
-from jobs.report.numbers import Cell, Estimate, Number, number, rounded_usd
-from jobs.report.views import Column, Table
+from jobs.report.numbers import Estimate, Number, number, rounded_usd
+from jobs.report.views import Cell, Column, Table
 from schemas.evaluation import EvaluatedBenchmark
 
 AgainstRandom = Literal["above", "includes-half", "inside", "below", "unknown"]

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from jobs.report.evaluation_index import BINS, Index, estimate_of, metric, nothing, share_keys
-from jobs.report.numbers import Cell, number
-from jobs.report.views import Column, Table
+from jobs.report.numbers import number
+from jobs.report.views import Cell, Column, Table
 from schemas.evaluation import Bins, Curve, EvaluatedBenchmark
 
 _MOST_METRICS: Final = 10

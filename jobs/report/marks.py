@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import floor, log10
 from typing import Final
 
-from jobs.report.numbers import Unit, written
+from jobs.report.numbers import MINUS, Unit, written
 from jobs.report.palette import Look
 
 SYMBOLS: Final = {
@@ -21,6 +21,8 @@ SYMBOLS: Final = {
 _TICK_WIDTH: Final = 52
 """Room that a tick and its label need along the horizontal axis."""
 _TICK_HEIGHT: Final = 42
+_LETTER: Final = 6.6
+"""Generous width of a letter of the charts' 12 px type."""
 
 Pair = tuple[float, float]
 Attributes = Mapping[str, str | float]
@@ -119,6 +121,18 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str, **more: str) -> 
     return Mark("line", {"x1": x1, "y1": y1, "x2": x2, "y2": y2, "class": kind, **more})
 
 
+def shape(d: str, kind: str, *, tooltip: str = "", **more: str) -> Mark:
+    """Return a path."""
+    return Mark("path", {"d": d, "class": kind, **more}, tooltip=tooltip)
+
+
+def moving(marks: Sequence[Mark], places: Sequence[Pair], index: int) -> Mark:
+    """Return marks drawn around (0, 0) that a slider moves: they stand at one of the places."""
+    written_places = [f"{x:g} {y:g}" for x, y in places]
+    place = {"transform": f"translate({written_places[index]})", "data-places": ";".join(written_places)}
+    return Mark("g", {"class": "moving", **place}, children=tuple(marks))
+
+
 def rect(
     x: float, y: float, width: float, height: float, kind: str, *, fill: str | None = None, tooltip: str = ""
 ) -> Mark:
@@ -144,7 +158,7 @@ def symbol(look: Look, x: float, y: float, tooltip: str = "") -> Mark:
 def x_axis(frame: Frame, axis: Axis) -> list[Mark]:
     """Return the horizontal axis with its grid."""
     marks = []
-    for tick, label in _labelled(axis, int(frame.width / _TICK_WIDTH)):
+    for tick, label in _fitting(axis, frame.width):
         x = frame.at_x(tick)
         marks.append(line(x, frame.top, x, frame.bottom + 4, "grid"))
         marks.append(text(x, frame.bottom + 17, label, "tick", anchor="middle"))
@@ -163,10 +177,27 @@ def y_axis(frame: Frame, axis: Axis) -> list[Mark]:
     return [*marks, text(11, frame.top + frame.height / 2, axis.title, "title", anchor="middle", turn=-90)]
 
 
+def _fitting(axis: Axis, width: float) -> list[tuple[float, str]]:
+    """Ticks that are as far apart as their labels are wide."""
+    for count in range(max(2, int(width / _TICK_WIDTH)), 1, -1):
+        found = _labelled(axis, count)
+        if len(found) * (_LETTER * max((len(label) for _, label in found), default=0) + 10) <= width * 1.15:
+            break
+    return found
+
+
+def y_letters(axis: Axis, height: float) -> int:
+    """Return the length of the longest label of a vertical axis."""
+    return max((len(label) for _, label in _labelled(axis, int(height / _TICK_HEIGHT))), default=0)
+
+
 def _labelled(axis: Axis, count: int) -> list[tuple[float, str]]:
-    """Ticks with what is written at them: two decimals, three where two would not be the tick's own value."""
+    """Ticks with what is written at them: no more decimals than the ticks' own values need."""
     found = ticks(axis.domain, max(2, count))
     unit = axis.unit
+    if unit == "money":
+        places = next((d for d in (0, 2, 3, 4, 6) if all(abs(tick - round(tick, d)) < 1e-9 for tick in found)), 9)
+        return [(tick, f"{MINUS if tick < 0 else ''}${abs(tick):,.{places}f}") for tick in found]
     if unit in ("ratio", "share"):
         unit = "share" if all(abs(tick - round(tick, 2)) < 1e-9 for tick in found) else "ratio"
     return [(tick, written(tick, unit)) for tick in found]

@@ -13,12 +13,14 @@ LIGHT: Final[Mapping[str, str]] = {
     "band": "#e9e6e0", "good": "#00694b", "bad": "#a93a00",
     "s0": "#0064ac", "s1": "#e63017", "s2": "#00835f", "s3": "#ad488b",
     "s4": "#6d8420", "s5": "#5c47c9", "base": "#6b6862",
+    "t0": "#0a3d68", "t1": "#2f6ea6", "t2": "#6b9cc7", "t3": "#a9c6e0", "rest": "#d3d0ca", "wash": "#dbe7f1",
 }  # fmt: skip
 DARK: Final[Mapping[str, str]] = {
     "paper": "#15171a", "panel": "#1d2024", "ink": "#eceae6", "ink-2": "#b3afa8", "rule": "#3a3e44", "link": "#7cc0f5",
     "band": "#2d3137", "good": "#5fd0a5", "bad": "#ff9d6b",
     "s0": "#55b2d6", "s1": "#e9703f", "s2": "#42e08e", "s3": "#edc4d2",
     "s4": "#d8c61d", "s5": "#a184f7", "base": "#a19d96",
+    "t0": "#b9dcf5", "t1": "#7cb4dc", "t2": "#4c87b4", "t3": "#2f5f86", "rest": "#54585e", "wash": "#22323f",
 }  # fmt: skip
 
 _SERIES = 6

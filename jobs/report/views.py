@@ -1,11 +1,30 @@
 """What a page is made of: tables, and plates (charts with a caption, a legend and the same numbers as tables)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
 
 from jobs.report.marks import Chart
-from jobs.report.numbers import Cell, Estimate
+from jobs.report.numbers import Estimate, Number
+from schemas.sweep import Basis
+
+MOST_ROWS: Final = 250
+"""Rows of a table that may have any number of them: the rest is in the JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emphasis:
+    """Words that stand out: said by colour and by the words themselves."""
+
+    text: str
+    kind: Literal["good", "bad"]
+
+
+Cell = str | Number | Estimate | Chart
+"""What stands in a table; a str is untrusted and escaped."""
+
+Words = Sequence[str | Number | Estimate | Emphasis]
+"""A sentence with its numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +37,12 @@ class Column:
     about: str = ""
     """Shown on hovering."""
     numeric: bool = True
+    whole: bool = False
+    """Whether its text stays on one line, as a date does."""
+
+
+BAR: Final = Column("", numeric=False, whole=True)
+"""Above small bars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +54,19 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     title: str = ""
     """A heading, for a table that stands alone."""
+    basis: Basis | None = None
+    """Where all its numbers are of one kind."""
+    total: bool = False
+    """Whether the first row adds up the others."""
+    marked: Mapping[int, str] = field(default_factory=dict)
+    """Row -> what it is called, for those that are looked for."""
+    left_out: int = 0
+    """Rows that are only in the JSON."""
+
+    @property
+    def tall(self) -> bool:
+        """Whether it scrolls on a screen; paper holds all of it."""
+        return len(self.rows) > 30  # about a screen
 
     @property
     def crowded(self) -> bool:
@@ -77,3 +115,9 @@ class Plate:
     legend_title: str = ""
     size: Literal["half", "small", "wide"] = "half"
     """Two in a row of the page, small multiples, or one chart as wide as the page."""
+
+
+def most(table: Table) -> Table:
+    """Return a table that is no longer than a page bears."""
+    rows = table.rows[:MOST_ROWS]
+    return replace(table, rows=rows, left_out=len(table.rows) - len(rows))

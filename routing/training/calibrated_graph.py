@@ -186,12 +186,13 @@ def _platt(found: PlattMap) -> tuple[list[onnx.NodeProto], dict[str, Floats]]:
 
 
 def _isotonic(found: WinRateMap) -> tuple[list[onnx.NodeProto], dict[str, NDArray[Any]]]:
-    """Straight lines: each segment adds the share of its rise that lies below the win rate."""
+    """Straight lines: from the value at 0 on, each segment adds the share of its rise that lies below the win rate."""
     assert isinstance(found, IsotonicMap)
     parts: dict[str, NDArray[Any]] = {
         "starts": found.knots[:-1],
         "widths": np.diff(found.knots),
         "rises": np.diff(found.values),
+        "lowest": found.values[0],
         "none": np.array(0.0),
         "whole": np.array(1.0),
         "column_axis": np.array([1], np.int64),
@@ -201,7 +202,8 @@ def _isotonic(found: WinRateMap) -> tuple[list[onnx.NodeProto], dict[str, NDArra
         ("Sub", ("column", "starts"), "beyond"),
         ("Div", ("beyond", "widths"), "share"),
         ("Clip", ("share", "none", "whole"), "reached"),
-        ("MatMul", ("reached", "rises"), "done"),
+        ("MatMul", ("reached", "rises"), "risen"),
+        ("Add", ("risen", "lowest"), "done"),
     ]
     return _nodes(steps), {f"{_PREFIX}{name}": value for name, value in parts.items()}
 

@@ -13,62 +13,10 @@ import pytest
 
 from jobs.report.evaluation import evaluation_page
 from schemas import evaluation as e
+from tests.browser.snippets import AGAINST_JSON, CONTRASTS, FOCUSED, MARKS, SMALLEST_TYPE
 from tests.evaluation_reports import ROUTERS, large_report, small_report
 
 Open = Callable[..., Any]
-
-CONTRASTS = """() => {
-  const rgb = text => {
-    const v = text.match(/[\\d.]+/g).map(Number)
-    return {c: v.slice(0, 3), a: v.length > 3 ? v[3] : 1}
-  }
-  const light = c => c.map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0)
-  const ground = element => {
-    for (let e = element; e; e = e.parentElement) {
-      const found = rgb(getComputedStyle(e).backgroundColor)
-      if (found.a === 1) return found.c
-    }
-    return [255, 255, 255]
-  }
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = []
-  while (walker.nextNode()) {
-    const element = walker.currentNode.parentElement
-    if (!walker.currentNode.data.trim() || ['SCRIPT', 'STYLE', 'title'].includes(element.tagName)) continue
-    const style = getComputedStyle(element), ink = rgb(element.closest('svg') ? style.fill : style.color)
-    const [low, high] = [light(ink.c), light(ground(element))].sort((a, b) => a - b)
-    found.push([(high + .05) / (low + .05), element.tagName, walker.currentNode.data.trim().slice(0, 40)])
-  }
-  return found
-}"""
-
-AGAINST_JSON = """() => {
-  const report = JSON.parse(document.getElementById('report').textContent)
-  const key = step => step.replace(/~1/g, '/').replace(/~0/g, '~')
-  const at = pointer => pointer.slice(1).split('/').reduce((value, step) => value[key(step)], report)
-  const cells = [...document.querySelectorAll('[data-json]')]
-  const wrong = cells.filter(cell => { const value = at(cell.dataset.json); return value === null
-      ? cell.value !== '' || cell.textContent !== '\\u2013' : Number(cell.value) !== value })
-  return [cells.length, wrong.map(cell => cell.dataset.json)]
-}"""
-
-MARKS = """() => [...document.querySelectorAll('svg.chart')].map(chart => {
-  const box = chart.getBoundingClientRect()
-  const marks = [...chart.querySelectorAll('.dot, .series, rect.bar')].map(mark => mark.getBoundingClientRect())
-  return {label: chart.getAttribute('aria-label'), width: box.width, height: box.height, marks: marks.length,
-    seen: marks.filter(m => m.width + m.height > 0 && m.right > box.left && m.left < box.right
-      && m.bottom > box.top && m.top < box.bottom).length}
-})"""
-
-FOCUSED = """() => {
-  const e = document.activeElement
-  return [e.tagName, e.textContent.trim().slice(0, 30), getComputedStyle(e).outlineStyle]
-}"""
-
-SMALLEST_TYPE = """() => Math.min(...[...document.querySelectorAll('svg.chart text')].map(text => {
-  const chart = text.closest('svg.chart')
-  return parseFloat(getComputedStyle(text).fontSize) * chart.getBoundingClientRect().width / chart.viewBox.baseVal.width
-}))"""
 
 
 @pytest.fixture(scope="module")

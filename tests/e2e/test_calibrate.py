@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from jobs import calibrate
+from routing.artifact import load
 from schemas.calibration import CalibrationReport
 from tests.e2e.desk import Desk, assert_told, nightroute, toml
 from tests.e2e.harness import STRONG, WEAK, Ended
@@ -183,6 +184,29 @@ def test_a_router_that_starts_at_embeddings_takes_win_rates_that_were_bought(ben
     given = calibrated(bench, router__artifact="bought", labels__columns=columns, target={"pgr": 0.6})
     assert given.exit_code == 0, given.stderr
     assert given.summary["pgr"] == calibrated(bench, target={"pgr": 0.6}).summary["pgr"]
+
+
+@pytest.mark.parametrize("name", ["router", "./router/", "linked"])
+def test_the_router_that_is_calibrated_is_not_written_over(bench: Desk, name: str) -> None:
+    (bench.folder / "linked").symlink_to("router")
+    before = load(bench.folder / "router").sha256
+    ended = calibrated(bench, calibration={"output": name})
+    assert_told(ended, 78, "is the router that is calibrated, which stays as it is; name another folder")
+    assert load(bench.folder / "router").sha256 == before
+
+
+def test_a_promise_without_an_estimate_is_told(bench: Desk) -> None:
+    """The bet is won on the first labels that it sees, and all later ones are lost."""
+    order = np.random.default_rng(0).permutation(61)
+    won = np.full(61, "model_b", dtype=object)
+    won[order[:30]] = "model_a"
+    drawn(61, seed=2).with_columns(winner=pl.Series(won.tolist())).write_parquet(bench.folder / "labels.parquet")
+    ended = calibrated(bench, target={"pgr": 0.5, "confidence": 0.6})
+    assert ended.exit_code == 0, ended.stderr
+    assert ended.summary["pgr"]["alpha"] is not None
+    assert ended.summary["pgr"]["pgr"] is None
+    assert "estimated PGR at this alpha: none, over all these labels the strong model is not better" in ended.stderr
+    assert "alpha = " in ended.stderr
 
 
 def test_without_onnx_a_calibrated_copy_is_refused_with_the_remedy(

@@ -239,6 +239,21 @@ def test_names_cannot_break_a_table_or_open_a_tag(bench: Bench, capsys: pytest.C
         ({"merge": ["log.json"]}, 78, "is no evaluation report of this version"),
         ({"benchmarks": [{"name": "e", "path": "x.csv", "strong": "s", "weak": "w"}]}, 66, "x.csv is missing"),
         ({"benchmarks": [{"name": "e", "path": "exam.parquet", "strong": "small", "weak": "big"}]}, 65, "swap them"),
+        (
+            {"transfer": {"tables": [{"name": "t", "path": "exam.parquet"}], "min_prompts": 50, "min_gap": 0.9}},
+            65,
+            "lower transfer.min_prompts or transfer.min_gap",
+        ),
+        ({"robustness": {"benchmarks": ["exam"], "strong_shares": [1.5]}}, 78, "robustness.strong_shares.0: "),
+        ({"robustness": {"benchmarks": ["exam"], "confounder": {"max_queries": 1}}}, 78, "max_queries = 1 is less"),
+        (
+            {
+                "benchmarks": [{"name": "e", "path": "same.csv", "strong": "big", "weak": "small"}],
+                "robustness": {"benchmarks": ["e"]},
+            },
+            65,
+            "at least 4 different prompts, got 1",
+        ),
     ],
 )
 def test_everything_that_can_be_wrong_is_found_before_scoring(
@@ -246,6 +261,8 @@ def test_everything_that_can_be_wrong_is_found_before_scoring(
 ) -> None:
     save_embedding_router(bench.folder / "sold")
     (bench.folder / "log.json").write_text('{"name": "log"}', encoding="utf-8")
+    same = pl.DataFrame({"prompt": ["1 1"] * 12, "strong_score": [1, 1, 0] * 4, "weak_score": [0, 1, 0] * 4})
+    same.write_csv(bench.folder / "same.csv")
     ended, summary, err = bench.run(capsys, **changed)
     assert (ended, summary["exit_code"]) == (code, code)
     assert message in err
@@ -261,9 +278,10 @@ def test_reports_are_merged_unless_they_mean_other_things_by_one_name(
     report = bench.report
     assert [router.name for router in report.routers] == ["whole", *BASELINES, "first"]
     assert [benchmark.name for benchmark in report.benchmarks] == ["exam"]
-    assert {figure.router for figure in report.figures} == {"whole", *BASELINES, "first"}
+    apgr = [f.router for f in report.figures if (f.metric, f.bins, f.category) == ("apgr", "ranks", None)]
+    assert sorted(apgr) == sorted(["whole", *BASELINES, "first"])
     other = json.loads(one.read_text(encoding="utf-8"))
-    other["benchmarks"][0]["n"] = 7
+    other["benchmarks"][0] |= {"n": 7, "sha256": "0" * 64}
     one.write_text(json.dumps(other), encoding="utf-8")
     code, _, err = bench.run(capsys, merge=["first_run/report.json"])
     assert code == 78

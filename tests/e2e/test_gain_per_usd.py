@@ -247,8 +247,9 @@ def test_answers_paid_for_before_say_how_long_answers_are(priced: Desk) -> None:
 
 
 def test_history_serves_every_split_and_the_first_night_has_none(priced: Desk) -> None:
-    priced.write_config(split__order=None, split__strong_share=0.5, split__history="past/**/*.parquet")
+    priced.write_config(split__order=None, split__strong_share=0.5, split__history="answers/**/*.parquet")
     first = priced.run(command="plan")
+    assert first.exit_code == 0, first.stderr
     assert first.summary["split"]["answer_lengths"] == {}
     assert priced.run().exit_code == 0
     priced.write_config(split__order=None, split__strong_share=0.5, split__history="answers", run_dir="next")
@@ -267,3 +268,21 @@ def test_a_history_of_something_else_is_refused(priced: Desk) -> None:
     numbers().write_parquet(priced.folder / "past.parquet")
     priced.write_config(split__max_usd="0.9", split__history="past.parquet")
     assert_told(priced.run(command="plan"), 65, "split.history", "past.parquet cannot be read", "['requested_model',")
+    words = {"requested_model": [STRONG], "input_tokens": ["12"], "output_tokens": ["many"]}
+    pl.DataFrame(words).write_parquet(priced.folder / "past.parquet")
+    assert_told(priced.run(command="plan"), 65, "split.history", "past.parquet cannot be read", "many")
+
+
+@pytest.mark.parametrize("path", ["answer", "answer/*.parquet", "past.parquet", "empty"])
+def test_a_history_that_is_not_there_is_told(priced: Desk, path: str) -> None:
+    (priced.folder / "empty").mkdir()
+    priced.write_config(split__max_usd="0.9", split__history=path)
+    assert_told(priced.run(command="plan"), 66, "split.history: nothing at", "name published tables")
+
+
+def test_a_folder_of_history_may_be_called_anything(priced: Desk) -> None:
+    history(priced.folder / "past [1]" / "part-0.parquet", model=STRONG, power=0.5)
+    priced.write_config(split__max_usd="0.9", split__history="past [1]")
+    ended = priced.run(command="plan")
+    assert ended.exit_code == 0, ended.stderr
+    assert ended.summary["split"]["answer_lengths"]["strong"]["answers"] == 40

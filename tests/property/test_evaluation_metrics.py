@@ -6,9 +6,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from routing.agreement import same_side, spearman, strong_side
-from routing.comparison import paired_bootstrap
+from routing.comparison import difference
 from routing.dollars import dollar_curve
-from routing.metrics import Floats, Samples, average_pgr, bootstrap, bootstrap_many, cost_quality_curve, first_share
+from routing.metrics import (
+    Floats,
+    Samples,
+    average_pgr,
+    bootstrap,
+    bootstrap_many,
+    cost_quality_curve,
+    first_share,
+    sample,
+)
 from routing.reliability import expected_calibration_error, reliability
 from routing.routellm_metrics import routellm_curve
 
@@ -68,17 +77,19 @@ def test_only_the_order_of_win_rates_counts(rows: list[Row]) -> None:
 @given(ROWS, st.integers(0, 3))
 def test_a_router_does_not_differ_from_itself(rows: list[Row], seed: int) -> None:
     win_rates, strong, weak, _ = _columns(rows)
-    found = paired_bootstrap(win_rates, win_rates + 1, strong, weak, average_pgr, resamples=20, seed=seed)
+    one, two = (
+        sample(rates, strong, weak, {"": average_pgr}, resamples=20, seed=seed)[""]
+        for rates in (win_rates, win_rates + 1)
+    )
+    found = difference(one, two)
     assert (found.value, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
 
 
 @given(ROWS)
 def test_swapped_routers_swap_the_sign(rows: list[Row]) -> None:
     win_rates, strong, weak, cost = _columns(rows)
-    ahead, back = (
-        paired_bootstrap(one, two, strong, weak, average_pgr, resamples=30, seed=1)
-        for one, two in ((win_rates, cost), (cost, win_rates))
-    )
+    one, two = (sample(order, strong, weak, {"": average_pgr}, resamples=30, seed=1)[""] for order in (win_rates, cost))
+    ahead, back = difference(one, two), difference(two, one)
     assert (ahead.value, ahead.low, ahead.high) == pytest.approx((-back.value, -back.high, -back.low))
     assert ahead.p == back.p
 
@@ -105,8 +116,8 @@ def test_routellms_bins_are_points_of_the_full_curve(rows: list[tuple[int, float
     win_rates, strong, weak = table.T
     assume(strong.mean() > weak.mean() + 1e-6)
     theirs, ours = routellm_curve(win_rates, strong, weak), cost_quality_curve(win_rates, strong, weak)
-    at = np.round(theirs.strong_percent / 100 * len(rows)).astype(int)
-    assert theirs.strong_percent / 100 == pytest.approx(ours.strong_share[at])
+    at = np.round(theirs.strong_share * len(rows)).astype(int)
+    assert theirs.strong_share == pytest.approx(ours.strong_share[at])
     assert theirs.quality == pytest.approx(ours.quality[at])
     assert (at[0], at[-1]) == (0, len(rows))
     # Four times as large is exact in binary; other scales can push an edge to the other side of a win rate.

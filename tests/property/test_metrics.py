@@ -1,3 +1,4 @@
+from fractions import Fraction
 from random import Random
 
 import numpy as np
@@ -64,6 +65,18 @@ def test_the_order_of_rows_and_the_scale_of_scores_do_not_count(
     curve = cost_quality_curve(np.exp(3 * win_rates), strong, weak)
     assert other.strong_share == pytest.approx(curve.strong_share)
     assert other.quality == pytest.approx(curve.quality)
+
+
+@given(st.integers(3, 60), st.integers(0, 10**6))
+def test_cpt_is_that_of_exact_arithmetic(n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    win_rates, strong, weak = rng.permutation(n) / n, rng.integers(0, 5, n) / 4, rng.integers(0, 4, n) / 4
+    gained = np.cumsum((strong - weak)[np.argsort(-win_rates)])  # exact, in quarters
+    assume(gained[-1] > 0)
+    curve = cost_quality_curve(win_rates, strong, weak)
+    for wanted in (Fraction(1, 5), Fraction(1, 2), Fraction(4, 5), Fraction(1)):
+        reached = [k for k in range(1, n + 1) if Fraction(gained[k - 1]) / Fraction(gained[-1]) >= wanted]
+        assert curve.cpt(float(wanted)) == pytest.approx(reached[0] / n)
 
 
 @given(ROWS, st.floats(0, 1), st.floats(0, 1))

@@ -10,10 +10,10 @@ from routing.calibrating import (
     fit,
     fit_platt,
     fitness,
-    outcomes,
 )
 from routing.errors import DataError
 from routing.metrics import Floats, cost_quality_curve
+from routing.reliability import outcomes
 
 
 def labelled(n: int, *, seed: int = 0) -> tuple[Floats, Floats, Floats]:
@@ -51,6 +51,10 @@ def test_platt_of_slope_one_changes_nothing() -> None:
     assert PlattMap(Platt(1.0, 0.0)).apply(rates) == pytest.approx(rates, abs=1e-12)
 
 
+def test_a_steep_sigmoid_does_not_overflow() -> None:
+    assert Platt(1e6, 0.0).apply(np.array([-1.0, 0.0, 1.0])).tolist() == pytest.approx([0.0, 0.5, 1.0])
+
+
 # ---- isotonic -------------------------------------------------------------------------------------------------------
 
 
@@ -64,6 +68,31 @@ def test_isotonic_runs_through_the_centres_of_its_steps() -> None:
     # Steps .25, (.75 + .25) / 2, and 1, which sixteen labels cannot prove: 1 - .5/16.
     assert found.values == pytest.approx([0.0, 0.25, 0.5, 0.96875, 1.0])
     assert found.apply(np.array([0.1, 0.35, 0.9])) == pytest.approx([0.125, 0.375, 0.984375])
+
+
+@pytest.mark.parametrize("chance", [0.7, 0.48, 0.4])
+def test_a_router_that_is_too_sure_is_told_so(chance: float) -> None:
+    """Three in ten win rates are 1; where they win no more often than those below them, they share their step."""
+    rng = np.random.default_rng(0)
+    rates = np.where(rng.random(4_000) < 0.3, 1.0, rng.uniform(0.2, 0.8, 4_000)).round(6)
+    won = (rng.random(4_000) < np.where(rates == 1.0, chance, 0.6 * rates)).astype(np.float64)
+    found = fit(rates, won, 1.0 - won, "isotonic")
+    (sure,) = found.apply(np.array([1.0]))
+    assert sure == pytest.approx(won[rates == 1.0].mean(), abs=0.03)
+    assert fitness(found.apply(rates), won, 1.0 - won).ece < 0.03
+    turned = fit(1.0 - rates, 1.0 - won, won, "isotonic")
+    assert turned.apply(np.array([0.0])) == pytest.approx(1.0 - sure, abs=0.005)
+    assert found.apply(np.array([0.0])) == [0.0]
+
+
+def test_steps_that_are_cut_to_one_height_are_one() -> None:
+    # Means of 0, 1/32, 1/2 and 1; sixteen labels can show 1/32 at least, so the first two are alike.
+    rates = np.repeat([0.2, 0.4, 0.6, 0.8], 4)
+    outcome = np.array([0, 0, 0, 0, 0, 0, 0, 0.125, *[0.5] * 4, *[1] * 4])
+    found = fit(rates, (2 * outcome - 1).clip(0), (1 - 2 * outcome).clip(0), "isotonic")
+    assert isinstance(found, IsotonicMap)
+    assert found.knots == pytest.approx([0.0, 0.3, 0.6, 0.8, 1.0])
+    assert found.values == pytest.approx([0.0, 1 / 32, 0.5, 31 / 32, 1.0])
 
 
 @pytest.mark.parametrize("method", ["platt", "isotonic"])
@@ -111,8 +140,15 @@ def test_a_router_that_says_one_thing_is_refused(method: Method) -> None:
         fit(np.full(100, 0.25), np.linspace(0, 1, 100), np.zeros(100), method)
 
 
+@pytest.mark.parametrize("won", [[0, 0, 1, 1], [0, 0.5, 0.5, 1], [1, 1, 1, 1], [0, 0, 0, 0.5]])
+def test_labels_that_are_separated_have_no_sigmoid(won: list[float]) -> None:
+    outcome = np.repeat(won, 10)
+    with pytest.raises(DataError, match=r"separates the 40 labelled prompts .*no sigmoid is steep enough"):
+        fit(np.repeat([0.1, 0.5, 0.5, 0.9], 10), outcome, 1.0 - outcome, "platt")
+
+
 def test_too_few_labels_to_check_on_are_refused() -> None:
-    with pytest.raises(DataError, match="checked in 5 folds, got 9 labels"):
+    with pytest.raises(DataError, match="checked in 5 folds, got 9 labels, expected 10 or more"):
         cross_fitted(*labelled(9), "platt", seed=0)
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from routing.comparison import difference, paired_bootstrap
+from routing.comparison import Difference, difference
 from routing.errors import DataError
-from routing.metrics import Samples, average_pgr, bootstrap, cost_quality_curve, first_share, sample
+from routing.metrics import Floats, Samples, Statistic, average_pgr, bootstrap, cost_quality_curve, first_share, sample
 
 # The ten rows of test_metrics: gains by falling win rate 1 0 1 0 0 | 1 0 -1 0 0.
 WIN_RATES = np.array([0.95, 0.9, 0.8, 0.7, 0.65, 0.6, 0.5, 0.4, 0.2, 0.1])
@@ -11,9 +11,18 @@ STRONG = np.array([1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0])
 WEAK = np.array([0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0])
 
 
+def paired(
+    one: Floats, two: Floats, strong: Floats, weak: Floats, statistic: Statistic, *, resamples: int, seed: int
+) -> Difference:
+    ahead, behind = (
+        sample(rates, strong, weak, {"": statistic}, resamples=resamples, seed=seed)[""] for rates in (one, two)
+    )
+    return difference(ahead, behind)
+
+
 def test_the_value_is_the_difference_of_the_ten_rows_by_hand() -> None:
     # PGR of the order: 0 .5 .5 1 1 1 1.5 1.5 1 1 1, APGR 0.95. Of the reverse, by symmetry, 1 - 0.95.
-    found = paired_bootstrap(WIN_RATES, -WIN_RATES, STRONG, WEAK, average_pgr, resamples=200, seed=0)
+    found = paired(WIN_RATES, -WIN_RATES, STRONG, WEAK, average_pgr, resamples=200, seed=0)
     assert found.value == pytest.approx(0.95 - 0.05)
     assert found.low < found.value < found.high
 
@@ -23,7 +32,7 @@ def test_pairs_share_their_resamples() -> None:
     strong, weak = rng.random(40), rng.random(40) * 0.4
     one, two = rng.random(40), rng.integers(0, 5, 40) / 5
     statistic = first_share(0.5)
-    found = paired_bootstrap(one, two, strong, weak, statistic, resamples=150, seed=7)
+    found = paired(one, two, strong, weak, statistic, resamples=150, seed=7)
     drawn = np.random.default_rng(7).integers(0, 40, size=(150, 40))
     each = [
         cost_quality_curve(one[rows], strong[rows], weak[rows]).cpt(0.5)

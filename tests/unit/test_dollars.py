@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from routing.dollars import bootstrap_dollars, dollar_curve, paired_dollars, pgr_within, sample_dollars
+from routing.dollars import dollar_curve, paired_dollars, pgr_within, sample_dollars
 from routing.errors import DataError
-from routing.metrics import Floats, average_pgr, first_share
+from routing.metrics import Floats, average_pgr, first_share, interval
 
 # Ten queries by falling win rate. Gains (strong - weak): 1 0 1 0 0 | 1 0 -1 0 0, so the gap is 2 of 10.
 WIN_RATES = np.array([0.95, 0.9, 0.8, 0.7, 0.65, 0.6, 0.5, 0.4, 0.2, 0.1])
@@ -63,7 +63,7 @@ def test_the_bootstrap_agrees_with_one_curve_per_resample() -> None:
         for key in (order, other)
     ]
     costs = (strong, weak, strong_usd, weak_usd)
-    found = bootstrap_dollars(order, *costs, average_pgr, resamples=200, seed=9)
+    found = interval(sample_dollars(order, *costs, {"": average_pgr}, resamples=200, seed=9)[""])
     assert [found.low, found.high] == pytest.approx(np.quantile(curves[0], [0.025, 0.975]))
     paired = paired_dollars(order, other, *costs, average_pgr, resamples=200, seed=9)
     assert [paired.low, paired.high] == pytest.approx(np.quantile(np.subtract(curves[0], curves[1]), [0.025, 0.975]))
@@ -87,6 +87,7 @@ def test_several_statistics_from_one_pass() -> None:
         (np.where(WIN_RATES > 0.9, np.nan, STRONG_USD), WEAK_USD, "costs must be finite"),
         (WEAK_USD, STRONG_USD, "strong model that is dearer"),
         (WEAK_USD, WEAK_USD, "strong model that is dearer"),
+        (np.array([*[0.1, 0.2, 0.0] * 3, 0.0]), np.array([*[0.0, 0.0, 0.3] * 3, 0.0]), "strong model that is dearer"),
     ],
 )
 def test_what_cannot_be_measured_says_so(strong_usd: Floats, weak_usd: Floats, message: str) -> None:

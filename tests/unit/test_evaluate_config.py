@@ -41,6 +41,14 @@ def refused(changed: dict[str, Any]) -> str:
             {"transfer": {"tables": [{"name": "t", "path": "t.csv", "seen": "mmlu"}]}},
             "transfer.tables.seen names ['mmlu'], the benchmarks of this evaluation are ['exam']",
         ),
+        (
+            {"robustness": {"benchmarks": ["exam"], "strong_shares": [0.5, 1.5]}},
+            "robustness.strong_shares.1: Input should be less than or equal to 1, got 1.5",
+        ),
+        (
+            {"robustness": {"benchmarks": ["exam"], "confounder": {"max_queries": 287}}},
+            "robustness.confounder: max_queries = 287 is less than the 288 of one round (16 candidates on 16 prompts)",
+        ),
         ({"drift": {"pth": "x"}}, "drift.pth: unknown key; did you mean 'path'?"),
         ({"prices": [{"model": "m"}]}, "prices.0.input_usd_per_mtok: missing; add it"),
     ],

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -201,6 +202,18 @@ def test_too_few_questions_and_a_pair_the_wrong_way_round_are_refused(data: Path
         read(data, section("few.csv"))
     with pytest.raises(DataError, match=r"exam: third scores 0\.000, big 0\.750; PGR needs a strong model"):
         read(data, section("graded.parquet", strong="third", weak="big"))
+
+
+def test_a_gap_that_is_rounding_is_refused(data: Path) -> None:
+    scores = np.random.default_rng(0).permutation(np.array([[0.1, 0.0], [0.2, 0.0], [0.0, 0.3]] * 20))
+    assert scores[:, 0].mean() > scores[:, 1].mean()
+    pl.DataFrame(scores, schema=["strong_score", "weak_score"]).with_row_index("prompt").with_columns(
+        pl.col("prompt").cast(pl.String)
+    ).write_parquet(data / "tenths.parquet")
+    with pytest.raises(
+        DataError, match=r"exam: big scores 0\.100, small 0\.100; PGR needs a strong model that is better"
+    ):
+        read(data, section("tenths.parquet"))
 
 
 # ---- prompts that a router was trained on ----------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def test_prompts_are_drawn_with_the_seed_and_once_each() -> None:
 
 
 def test_too_few_prompts_say_so() -> None:
-    with pytest.raises(DataError, match="four different prompts, got 1"):
+    with pytest.raises(DataError, match="at least 4 different prompts, got 1; give more"):
         rows(section(), ["same"] * 30)
 
 

@@ -5,9 +5,12 @@ import polars as pl
 import pytest
 
 from jobs.evaluate_transfer import (
+    LENGTH,
     GradedTable,
     TransferSection,
     TransferTableSection,
+    UnseenPair,
+    pairs_of,
     transfer,
     transfer_table,
     unseen_pairs,
@@ -28,6 +31,10 @@ def table(**models: Floats) -> GradedTable:
     return GradedTable(
         "t", pl.DataFrame([prompts]).with_columns(**{k: pl.Series(v) for k, v in models.items()}), "seen"
     )
+
+
+def pairs(**models: Floats) -> list[tuple[GradedTable, UnseenPair]]:
+    return pairs_of([table(**models)], section(), seed=0)
 
 
 def graded(share: float, seed: int) -> Floats:
@@ -87,9 +94,11 @@ def test_figures_by_hand() -> None:
     at = np.arange(N)
     models = {"s": np.ones(N), "w1": (at < 100).astype(float), "w2": (at >= 300).astype(float)}
     rising, falling = at / N, -at / N
-    rates = {"rising": {"t": rising}, "falling": {"t": falling}}
-    seen = {"rising": {"seen": 0.6}, "falling": {"seen": 0.55}}
-    found, summaries = transfer([table(**models)], rates, seen, section(), resamples=100, seed=3)
+    rates = {"rising": {"t": rising}, "falling": {"t": falling}, LENGTH: {"t": np.zeros(N)}}
+    seen = {"rising": {"seen": 0.6}, "falling": {"seen": 0.55}, LENGTH: {"seen": 0.7}}
+    found, summaries = transfer(pairs(**models), rates, seen, resamples=100, seed=3)
+    assert [row.apgr for row in found if row.router == LENGTH] == [0.5, 0.5]
+    found = [row for row in found if row.router != LENGTH]
     assert [(row.router, row.strong, row.weak) for row in found] == [
         ("rising", "s", "w1"), ("falling", "s", "w1"), ("rising", "s", "w2"), ("falling", "s", "w2"),
     ]  # fmt: skip
@@ -102,20 +111,21 @@ def test_figures_by_hand() -> None:
     assert all((row.n, row.gap, row.benchmark) == (N, 0.75, "t") for row in found)
     expected = bootstrap(rising, models["s"], models["w1"], average_pgr, resamples=100, seed=3)
     assert (found[0].low, found[0].high) == (expected.low, expected.high)
-    one, two = summaries
+    one, two, length = summaries
     assert (one.router, one.pairs, two.router) == ("rising", 2, "falling")
     assert one.mean_retention == pytest.approx(0.5 / 0.6)
     assert one.low == pytest.approx(3 / 8 / 0.6)  # two pairs: a quarter of the resamples hold one of them twice
     assert one.high == pytest.approx(5 / 8 / 0.6)
     # (1/8 - 1/8) / 2 over 0.1: nothing is left of the lead over a random router, though retention says .83.
     assert one.lift_kept == pytest.approx(0)
-    # Rising is the better one on the seen pair and on the first of two others.
+    # Rising is the better one on the seen pair and on the first of two others; the baseline is no router.
     assert one.ranking_kept == two.ranking_kept == pytest.approx(0.5)
+    assert (length.router, length.ranking_kept) == (LENGTH, None)
 
 
 def test_a_random_router_keeps_all_of_nothing() -> None:
     constant = {"random": {"t": np.zeros(N)}}
-    _, (summary,) = transfer([table(**MODELS)], constant, {"random": {"seen": 0.5}}, section(), resamples=50, seed=0)
+    _, (summary,) = transfer(pairs(**MODELS), constant, {"random": {"seen": 0.5}}, resamples=50, seed=0)
     assert summary.mean_retention == pytest.approx(1)
     assert summary.lift_kept is None
     assert summary.ranking_kept is None
@@ -123,7 +133,7 @@ def test_a_random_router_keeps_all_of_nothing() -> None:
 
 def test_without_a_seen_pair_there_is_no_retention() -> None:
     rates = {"a": {"t": graded(0.5, 7)}, "b": {"t": graded(0.5, 8)}}
-    found, summaries = transfer([table(**MODELS)], rates, {"a": {"seen": 0.6}}, section(), resamples=50, seed=0)
+    found, summaries = transfer(pairs(**MODELS), rates, {"a": {"seen": 0.6}}, resamples=50, seed=0)
     assert {row.retention is None for row in found if row.router == "b"} == {True}
     b = summaries[1]
     assert (b.mean_retention, b.low, b.high, b.lift_kept, b.ranking_kept) == (None,) * 5
@@ -132,9 +142,9 @@ def test_without_a_seen_pair_there_is_no_retention() -> None:
 
 def test_what_cannot_be_measured_says_so() -> None:
     with pytest.raises(DataError, match=r"win rates \(3,\) for 400 prompts"):
-        transfer([table(**MODELS)], {"a": {"t": np.zeros(3)}}, {}, section(), resamples=50, seed=0)
+        transfer(pairs(**MODELS), {"a": {"t": np.zeros(3)}}, {}, resamples=50, seed=0)
     with pytest.raises(DataError, match=r"no pair of \['t \(4 models, 400 prompts\)'\]"):
-        transfer([table(**MODELS)], {"a": {"t": np.zeros(N)}}, {}, section(min_gap=0.9), resamples=50, seed=0)
+        pairs_of([table(**MODELS)], section(min_gap=0.9), seed=0)
 
 
 ROWS = pl.DataFrame(

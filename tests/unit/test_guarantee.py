@@ -80,6 +80,19 @@ def test_the_next_table_varies_more_than_its_source() -> None:
     assert (table.high - table.low) / (source.high - source.low) == pytest.approx(2**0.5, abs=0.02)
 
 
+@pytest.mark.parametrize(("n", "rows"), [(200, 200), (400, 150)])
+def test_intervals_of_a_share_hold_what_they_say_and_not_much_more(n: int, rows: int) -> None:
+    """Their exact coverage: over all tables of n rows, and all next ones, from a source with a share of 0.3."""
+    found = range(n + 1)
+    chance = stats.binom.pmf(found, n, 0.3)
+    source, table = [share_interval(k, n) for k in found], [next_share(k, n, rows) for k in found]
+    of_source = sum(p for p, one in zip(chance, source, strict=True) if one.low <= 0.3 <= one.high)
+    ends = np.array([(one.low * rows, one.high * rows) for one in table]).round()
+    of_table = chance @ (stats.binom.cdf(ends[:, 1], rows, 0.3) - stats.binom.cdf(ends[:, 0] - 1, rows, 0.3))
+    assert 0.95 <= of_source <= 0.97
+    assert 0.95 <= of_table <= 0.975
+
+
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.8])
 def test_alpha_from_half_of_a_table_meets_its_share_on_the_other_half(known: Known, share: float) -> None:
     """Within the 95 % interval for the other half, in at least as many of 200 halvings as chance allows."""
@@ -147,22 +160,31 @@ def test_a_budget_below_all_weak_or_without_prices_is_refused() -> None:
 
 
 def test_the_cost_of_the_next_table_lies_in_its_interval() -> None:
-    rng = np.random.default_rng(0)
+    rng, draws = np.random.default_rng(0), 400
 
     def drawn() -> pl.DataFrame:
         rates, cost = rng.uniform(size=400).round(3), rng.exponential(0.01, 400)
-        strong = [str(round(usd, 6)) for usd in cost * (1 + rates)]
-        return priced(rates.tolist(), strong, ["0.001"] * 400)
+        strong = pl.Series((cost * (1 + rates)).round(6)).cast(USD)
+        return pl.DataFrame({"win_rate": rates}).with_columns(strong_usd=strong, weak_usd=pl.lit(Decimal("0.001"), USD))
 
     inside = 0
-    for _ in range(100):
+    for _ in range(draws):
         found = alpha_for_budget(drawn(), Decimal(3))
         other = drawn().with_columns(pl.col("strong_usd", "weak_usd").cast(pl.Float64))
         usd = other.select(
             pl.when(pl.col("win_rate") >= found.alpha).then("strong_usd").otherwise("weak_usd").sum()
         ).item()
         inside += found.next_usd.low <= usd <= found.next_usd.high
-    assert inside >= stats.binom.ppf(0.001, 100, 0.95)
+    assert stats.binom.ppf(0.001, draws, 0.95) <= inside <= stats.binom.ppf(0.999, draws, 0.97)
+
+
+def test_the_spread_of_a_table_is_that_of_a_sample() -> None:
+    found = alpha_for_budget(priced([0.9, 0.1], ["0.3", "0.3"], ["0.1", "0.1"]), Decimal("0.5"))
+    assert found.alpha == 0.9
+    # Costs .3 and .1: a variance of .02 each with n - 1, two tables of two rows.
+    assert found.next_usd.high == pytest.approx(0.4 + 1.96 * np.sqrt(2 * 2 * 0.02), abs=1e-4)
+    alone = alpha_for_budget(priced([0.9], ["0.3"], ["0.1"]), Decimal("0.5"))
+    assert (alone.next_usd.low, alone.next_usd.high) == (0.3, 0.3)
 
 
 # ---- a share of the quality gap -------------------------------------------------------------------------------------
@@ -184,14 +206,28 @@ def test_the_guarantee_holds_in_its_stated_share_of_200_resamples(known: Known, 
 
 def test_few_labels_keep_the_guarantee_too() -> None:
     """A t test does not: labels that nearly always tie are far from normal."""
-    rng, kept = np.random.default_rng(1), 0
+    rng, kept, found = np.random.default_rng(1), 0, 0
     for seed in range(RESAMPLES):
         rates = rng.uniform(size=60)
         gain = np.where(rng.random(60) < 0.5, np.where(rng.random(60) < 0.55 + 0.3 * rates, 1.0, -1.0), 0.0)
         alpha = largest_alpha(rates, gain, pgr=0.5, level=0.1, seed=seed)
         # E[gain | rate] is .05 + .3 rate: above a share 1 - alpha lies 1 - (.05 a + .15 a^2) / .2 of the gap.
         kept += alpha is None or 1 - (0.05 * alpha + 0.15 * alpha**2) / 0.2 >= 0.5
+        found += alpha is not None and alpha > 0.05
     assert kept >= 0.9 * RESAMPLES
+    # And it is no empty promise: some of these tables do show something.
+    assert found >= 0.1 * RESAMPLES
+
+
+def test_a_bet_that_was_won_stays_won_when_the_gap_is_gone() -> None:
+    order = np.random.default_rng(0).permutation(61)  # in which the labels are bet on
+    gain = np.empty(61)
+    gain[order] = [1.0] * 30 + [-1.0] * 31
+    found = alpha_for_pgr(np.full(61, 0.5), gain.clip(0), (-gain).clip(0), pgr=0.5, confidence=0.6, seed=0)
+    assert (found.alpha, found.pgr, found.labels_needed) == (0.5, None, None)
+    assert found.gap < 0
+    assert found.strong_share is not None
+    assert found.strong_share.value == 1.0
 
 
 def test_more_labels_and_less_confidence_find_a_smaller_share(known: Known) -> None:
@@ -243,22 +279,25 @@ def test_alphas_of_fewer_decimals_are_tested_where_labels_are_many() -> None:
     assert 0.48 < alpha <= 0.5
 
 
-def test_labels_that_show_nothing_say_how_many_would() -> None:
+@pytest.mark.parametrize(("pgr", "needed"), [(0.5, 1_199), (0.8, 1_199), (0.95, 2_622)])
+def test_labels_that_show_nothing_say_how_many_would(pgr: float, needed: int) -> None:
     # The strong model wins 11 of 40, the weak one 9: a gap of .05 that 40 labels do not show.
     strong = np.array([1.0] * 11 + [0.0] * 9 + [1.0] * 20)
     weak = np.array([0.0] * 11 + [1.0] * 9 + [1.0] * 20)
-    found = alpha_for_pgr(np.linspace(0, 1, 40), strong, weak, pgr=0.8, confidence=0.95, seed=0)
+    found = alpha_for_pgr(np.linspace(0, 1, 40), strong, weak, pgr=pgr, confidence=0.95, seed=0)
     assert (found.alpha, found.strong_share, found.pgr) == (None, None, None)
-    # 2 log(20) * E[gain^2] / gap^2 = 5.99 * .5 / .0025
-    assert found.labels_needed == 1_199
-    rng, shown = np.random.default_rng(0), 0
-    for seed in range(20):
-        rows = rng.integers(40, size=2 * found.labels_needed)
-        shown += (
-            largest_alpha(rng.uniform(size=len(rows)), (strong - weak)[rows], pgr=0.8, level=0.05, seed=seed)
-            is not None
-        )
-    assert shown >= 15
+    # 2 log(20) * E[gain^2] / gap^2 = 5.99 * .5 / .0025; at .95 no more than .5 / .95 of the capital is staked.
+    assert found.labels_needed == needed
+    rng = np.random.default_rng(0)
+
+    def shown(n: int) -> int:
+        rows = (rng.integers(40, size=n) for _ in range(20))
+        gains = ((strong - weak)[drawn] for drawn in rows)
+        alphas = [largest_alpha(np.full(n, 0.5), one, pgr=pgr, level=0.05, seed=k) for k, one in enumerate(gains)]
+        return sum(alpha is not None for alpha in alphas)
+
+    assert shown(needed // 6) <= 6
+    assert shown(2 * needed) >= 15
 
 
 def test_a_strong_model_that_is_not_better_has_no_gap_to_recover() -> None:

@@ -10,11 +10,20 @@ import pytest
 
 from jobs.evaluate_config import BenchmarkSection
 from jobs.evaluate_read import read_rows
-from routing.comparison import paired_bootstrap
-from routing.dollars import bootstrap_dollars, dollar_curve
+from routing.comparison import difference
+from routing.dollars import dollar_curve, sample_dollars
 from routing.errors import DataError
 from routing.measuring import COMPARED, CURVE_POINTS, Exam, Measured, Resampling, measure
-from routing.metrics import Floats, average_pgr, bootstrap, cost_quality_curve, first_share, random_router
+from routing.metrics import (
+    Floats,
+    average_pgr,
+    bootstrap,
+    cost_quality_curve,
+    first_share,
+    random_router,
+    sample,
+)
+from routing.metrics import interval as interval_of
 from routing.routellm_metrics import routellm_curve
 from schemas.evaluation import Comparison, Figure
 
@@ -81,7 +90,8 @@ def test_figures_are_those_of_the_metric_with_its_bootstrap(measured: Measured) 
     for name, metric in (("apgr", average_pgr), ("cpt50", first_share(0.5)), ("cpt80", first_share(0.8))):
         alone = bootstrap(one.win_rates["good"], one.strong, one.weak, metric, **again)
         assert interval(figure(measured, "good", name)) == pytest.approx((alone.value, alone.low, alone.high))
-        usd = bootstrap_dollars(one.win_rates["good"], one.strong, one.weak, *one.usd, metric, **again)
+        dollars = sample_dollars(one.win_rates["good"], one.strong, one.weak, *one.usd, {"": metric}, **again)
+        usd = interval_of(dollars[""])
         assert interval(figure(measured, "good", f"usd_{name}")) == pytest.approx((usd.value, usd.low, usd.high))
     curve = cost_quality_curve(one.win_rates["good"], one.strong, one.weak)
     area = np.trapezoid(curve.quality, curve.strong_share)
@@ -163,10 +173,14 @@ def test_routers_are_compared_in_pairs_and_with_length_and_chance(measured: Meas
     # The curve of the mean random router is a straight line, whose CPT no alpha reaches.
     assert {metric for _, two, metric in found if two == "random"} == {"apgr", "usd_apgr"}
     one = exam()
-    alone = paired_bootstrap(
-        one.win_rates["good"], one.win_rates["poor"], one.strong, one.weak, average_pgr,
-        resamples=HOW.resamples, seed=HOW.seed,
-    )  # fmt: skip
+    alone = difference(
+        *(
+            sample(
+                one.win_rates[name], one.strong, one.weak, {"": average_pgr}, resamples=HOW.resamples, seed=HOW.seed
+            )[""]
+            for name in ("good", "poor")
+        )
+    )
     paired = found["good", "poor", "apgr"]
     assert (paired.difference, paired.low, paired.high, paired.p) == pytest.approx(
         (alone.value, alone.low, alone.high, alone.p)
@@ -224,6 +238,35 @@ def test_categories_with_prompts_and_a_gap_have_figures(measured: Measured) -> N
     assert not [one for one in measured.figures if one.category == "c"]
 
 
+TENTHS = np.random.default_rng(0).permutation(np.array([[0.1, 0.0], [0.2, 0.0], [0.0, 0.3]] * 20)).T
+"""Two columns of equal sums, but for rounding, which puts the first one ahead."""
+
+
+def test_a_category_whose_gap_is_rounding_has_no_figures() -> None:
+    one = exam()
+    one.strong[:60], one.weak[:60] = TENTHS
+    one.strong[60:110] = 1.0
+    assert (one.strong - one.weak)[:60].sum() > 0
+    assert one.strong[:60].mean() > one.weak[:60].mean()
+    found = measure(one, HOW)
+    assert interval(figure(found, "good", "apgr", category="a")) == (None, None, None)
+    assert figure(found, "good", "apgr", category="b").value is not None
+
+
+def test_a_category_whose_extra_cost_is_rounding_has_no_dollars() -> None:
+    one = exam()
+    assert one.strong_usd is not None
+    assert one.weak_usd is not None
+    one.strong_usd[:60], one.weak_usd[:60] = TENTHS
+    assert one.strong_usd[:60].sum() > one.weak_usd[:60].sum()
+    one.strong[60:110] = 1.0
+    one.strong_usd[60:] += 1.0
+    found = measure(one, HOW)
+    assert {f.metric for f in found.figures if f.category == "a"} == {"apgr", "cpt20", "cpt50", "cpt80", "auc"}
+    assert figure(found, "good", "usd_apgr", category="b").value is not None
+    assert found.notes == ["exam: no figures over dollars where the strong model costs no more: a"]
+
+
 def test_one_category_is_the_whole_and_has_no_figures_of_its_own() -> None:
     one = exam()
     alike = Exam(one.name, one.strong, one.weak, one.length, one.win_rates, categories=("a",) * N)
@@ -250,6 +293,10 @@ def test_without_costs_nothing_is_said_of_dollars() -> None:
     one = exam()
     cheap = Exam(one.name, one.strong, one.weak, one.length, one.win_rates, one.weak_usd, one.strong_usd)
     assert cheap.usd is None  # a strong model that is cheaper needs no router over dollars
+    assert found.notes == []
+    without = measure(cheap, HOW)
+    assert not [one for one in without.figures if one.metric.startswith("usd")]
+    assert without.notes == ["exam: no figures over dollars, because all strong costs no more than all weak"]
 
 
 def test_a_strong_model_that_is_not_better_is_refused() -> None:

@@ -11,6 +11,7 @@ from routing.metrics import (
     bootstrap_many,
     cost_quality_curve,
     first_share,
+    has_gap,
     interval,
     random_many,
     random_router,
@@ -45,6 +46,26 @@ def test_equal_win_rates_are_one_step() -> None:
     assert curve.pgr[:3] == pytest.approx([0, 1, 1.5])
     # No alpha splits the five tied queries, so a PGR of one half costs all of them.
     assert curve.cpt(0.5) == pytest.approx(0.5)
+
+
+def test_cpt_is_not_missed_by_rounding() -> None:
+    # Gains 0 1 1 on a weak score of 1 0 0: at two of three rows half of the gap is recovered, as .49999999999999994.
+    curve = cost_quality_curve(np.array([0.9, 0.8, 0.7]), np.ones(3), np.array([1.0, 0.0, 0.0]))
+    assert curve.pgr[2] < 0.5
+    assert curve.cpt(0.5) == pytest.approx(2 / 3)
+    # A third of 300 tenths: what many such sums are off by is more than one last digit.
+    tenths = np.tile([0.1, 0.2, 0.3, -0.3], 300)
+    rising = cost_quality_curve(np.arange(1_200.0), tenths.clip(0), (-tenths).clip(0))
+    assert rising.cpt(0.5) == pytest.approx(rising.strong_share[np.argmax(rising.pgr > 0.5 - 1e-6)])
+
+
+def test_a_gap_is_more_than_rounding() -> None:
+    tenths = np.array([0.1, 0.2, -0.3] * 3)
+    assert tenths.sum() > 0
+    assert not has_gap(tenths)
+    assert not has_gap(np.zeros(5))
+    assert not has_gap(-np.ones(5))
+    assert has_gap(np.array([1.0, -0.999]))
 
 
 def test_cpt_is_the_first_share_on_a_curve_that_falls_again() -> None:

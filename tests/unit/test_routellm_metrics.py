@@ -18,7 +18,7 @@ def test_eleven_rows_by_hand() -> None:
     # Strong rows at the thresholds from the highest to the lowest: none (`>` at the last), 9.., 8.., 8.. (0.7 just
     # missed), 7.. (0.6 missed), 5.., 4.., 4.. (0.3 missed), 2.., 1.., all.
     strong_rows = np.array([0, 2, 3, 3, 4, 6, 7, 7, 9, 10, 11])
-    assert curve.strong_percent == pytest.approx(strong_rows / 11 * 100)
+    assert curve.strong_share == pytest.approx(strong_rows / 11)
     # All weak scores 5; the rows 10, 9 and 7 add one each, row 2 takes one.
     correct = np.array([5, 7, 7, 7, 8, 8, 8, 8, 7, 7, 7])
     assert curve.quality == pytest.approx(correct / 11)

@@ -25,10 +25,13 @@ from tests.fakes import save_adding_router, save_embedding_router, write_card  #
 PROMPTS = [str(n) for n in range(1, 1_000)]
 """The adding router's win rate of `n` is n / 1000."""
 STEEP = IsotonicMap(np.array([0.0, 0.3, 0.300001, 0.7, 1.0]), np.array([0.0, 0.1, 0.6, 0.8, 1.0]))
+HUMBLE = IsotonicMap(np.array([0.0, 0.4, 1.0]), np.array([0.15, 0.5, 0.8]))
+"""Of a router whose zeros and ones are none."""
 MAPS: dict[str, WinRateMap] = {
     "platt": PlattMap(Platt(2.5, -0.7)),
     "falling over": PlattMap(Platt(40.0, 3.0)),
     "isotonic": STEEP,
+    "humble": HUMBLE,
 }
 
 
@@ -112,6 +115,45 @@ def test_a_router_that_starts_at_embeddings_can_be_calibrated(tmp_path: Path) ->
         EmbeddingRouter(artifact, Vectors()).win_rates(texts).win_rate for artifact in (base, load(tmp_path / "copy"))
     )
     assert made == pytest.approx(found.apply(raw), abs=1e-5)
+
+
+def test_a_copy_takes_the_place_of_another_when_all_else_is_found(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rates = rng.integers(300, 700, 500)
+    won = rng.random(500) < rates / 1000
+    save_adding_router(tmp_path / "router")
+    labels = {"prompt": [str(rate) for rate in rates], "strong_score": won.astype(int), "weak_score": 1 - won}
+    pl.DataFrame(labels).write_parquet(tmp_path / "labels.parquet")
+    pl.DataFrame({"query_id": ["a"], "prompt": [" "]}).write_parquet(tmp_path / "blank.parquet")
+    before = set(tmp_path.iterdir())
+
+    def made(*args: str) -> tuple[int, str]:
+        values = {"router.artifact": "router", "labels.path": "labels.parquet", "calibration.output": "new/copy"}
+        lines = [f"{key} = {toml(value)}" for key, value in values.items()]
+        (tmp_path / "calibrate.toml").write_text("\n".join(lines), encoding="utf-8")
+        ended = nightroute("calibrate", "-c", str(tmp_path / "calibrate.toml"), *args)
+        return ended.exit_code, ended.stderr
+
+    for again in (False, True):
+        for path, code in (("nothing.parquet", 66), ("blank.parquet", 65)):
+            ended, err = made("--set", f'input.path="{path}"', "--set", "target.strong_share=0.5")
+            assert ended == code, err
+            assert sorted(path.name for path in (tmp_path / "new").iterdir()) == (["copy"] if again else [])
+            assert (tmp_path / "calibration.json").exists() == again
+        if not again:
+            assert made()[0] == 0
+            first = load(tmp_path / "new" / "copy").sha256
+        assert load(tmp_path / "new" / "copy").sha256 == first
+    assert made("--set", 'output.path="new/copy/calibration.json"')[0] == 0
+    assert (tmp_path / "new" / "copy" / "calibration.json").exists()
+    ended, err = made("--set", "calibration.method=isotonic", "--set", "target.strong_share=0.5")
+    assert ended == 0, err
+    assert load(tmp_path / "new" / "copy").sha256 != first
+    assert f'artifact = "{tmp_path}/new/copy"' in err
+    assert set(tmp_path.iterdir()) - before == {
+        tmp_path / name for name in ("calibrate.toml", "calibration.json", "new")
+    }
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["copy"]
 
 
 def test_from_labels_to_a_night_by_gain_per_dollar(tmp_path: Path) -> None:

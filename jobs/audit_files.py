@@ -1,0 +1,183 @@
+"""The files of a log: found, opened as text, their columns told, before anything is known of their format."""
+
+import glob
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from routing.call_logs.layout import LINE
+from routing.errors import DataError, InputMissingError
+
+Kind = Literal["parquet", "csv", "lines", "document"]
+
+KINDS: dict[str, Kind] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".jsonl": "lines",
+    ".ndjson": "lines",
+    ".json": "document",
+}
+_PACKED = (".gz", ".zst")
+_SAMPLE = 200
+"""Lines that the keys of JSON lines are told from."""
+OBJECT = pl.Struct({})
+_TYPES: tuple[tuple[type, pl.DataType], ...] = ((str, pl.String()), (list, pl.List(pl.Null)), (dict, OBJECT))
+_NOT_IN_JSON = "\x01"
+"""Written with a backslash within JSON: no line of JSON holds it, so that a line is one column of a CSV file."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """One file and what it holds."""
+
+    path: Path
+    kind: Kind
+    columns: dict[str, pl.DataType]
+    """Of JSON lines: the keys of the first ones, told apart as text, list, object and anything else."""
+    hive: dict[str, str]
+    """Keys of `key=value` folders."""
+
+    @property
+    def names(self) -> list[str]:
+        """Everything that can be read by name."""
+        return [*self.columns, *(key for key in self.hive if key not in self.columns)]
+
+
+def found(path: Path, key: str) -> list[tuple[Path, Kind, dict[str, str]]]:
+    """Files in order of their paths. In folders and globs, names starting with `_` or `.` are not data."""
+    if glob.has_magic(str(path)):
+        fixed = Path(*_before_magic(path.parts))
+        candidates = sorted(file for file in fixed.glob(str(path.relative_to(fixed))) if file.is_file())
+    elif path.is_dir():
+        fixed = path
+        candidates = sorted(file for file in path.rglob("*") if file.is_file() and _kind(file) is not None)
+    else:
+        fixed, candidates = path.parent, [path] if path.exists() else []
+    chosen = [file for file in candidates if not any(step[0] in "_." for step in file.relative_to(fixed).parts)]
+    if not chosen:
+        raise InputMissingError(
+            f"{key} {path} matches no file; it must name a file, a glob or a folder of {', '.join(KINDS)} "
+            "(relative paths start from the config file's folder)"
+        )
+    return [(file, _kind(file) or _looks(file), _hive(file.relative_to(fixed))) for file in chosen]
+
+
+def _before_magic(parts: Sequence[str]) -> list[str]:
+    return list(parts[: next(index for index, part in enumerate(parts) if glob.has_magic(part))])
+
+
+def _kind(path: Path) -> Kind | None:
+    name = path.name.lower()
+    packed = next((suffix for suffix in _PACKED if name.endswith(suffix)), "")
+    kind = KINDS.get(Path(name.removesuffix(packed)).suffix)
+    return "lines" if packed and kind == "document" else kind
+
+
+def _looks(path: Path) -> Kind:
+    """Tell the kind of a file whose name does not, by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    except OSError as error:
+        raise _unopened(path, error) from error
+    return "parquet" if start[:4] == b"PAR1" else "lines" if start[:1] == b"{" else "csv"
+
+
+def _hive(relative: Path) -> dict[str, str]:
+    pairs = (step.partition("=") for step in relative.parent.parts)
+    return {key: value for key, sign, value in pairs if key and sign}
+
+
+def described(path: Path, kind: Kind, hive: dict[str, str]) -> LogFile:
+    """Look into a file for its columns.
+
+    Raises:
+        InputMissingError: It cannot be opened.
+        DataError: It is not what its name says.
+    """
+    try:
+        if kind == "parquet":
+            columns: dict[str, Any] = dict(pl.read_parquet_schema(path))
+        elif kind == "csv":
+            columns = dict(csv(path).collect_schema())
+        else:
+            columns = _keys(lines([path], kind).head(_SAMPLE).collect()[LINE])
+    except OSError as error:
+        raise _unopened(path, error) from error
+    except (pl.exceptions.PolarsError, ValueError) as error:
+        raise DataError(
+            f"log file {path} cannot be read as {kind}: {_short(error)}; write it again, leave it out of log.path, "
+            "or give it the suffix of what it is"
+        ) from error
+    return LogFile(path, kind, columns, hive)
+
+
+def csv(path: Path | list[Path]) -> pl.LazyFrame:
+    """CSV files with a header, everything as text."""
+    return pl.scan_csv(
+        path, glob=False, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True, raise_if_empty=False
+    )
+
+
+def lines(paths: Sequence[Path], kind: Kind) -> pl.LazyFrame:
+    """Lines as text, blank ones left out; bytes that are not UTF-8 are replaced."""
+    if kind == "document":
+        return pl.LazyFrame({LINE: [line for path in paths for line in _records(path)]}, schema={LINE: pl.String})
+    lines = pl.scan_csv(
+        list(paths),
+        glob=False,
+        has_header=False,
+        separator=_NOT_IN_JSON,
+        quote_char=None,
+        encoding="utf8-lossy",
+        schema={LINE: pl.String},
+        extra_columns="ignore",
+        raise_if_empty=False,
+    )
+    return lines.filter(pl.col(LINE).str.strip_chars() != "")
+
+
+def _records(path: Path) -> list[str]:
+    """Lines out of a file with one JSON document, or lines that are called .json: a list, or a list under `data`."""
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    try:
+        value = json.loads(text) if text.strip() else []
+    except ValueError as error:
+        lines = [line for line in text.splitlines() if line.strip()]
+        if any(_record(line) for line in lines[:_SAMPLE]):
+            return lines
+        raise ValueError(f"neither a JSON document ({error}) nor JSON lines") from error
+    if isinstance(value, dict) and isinstance(value.get("data"), list):
+        value = value["data"]
+    return [json.dumps(record, ensure_ascii=False) for record in (value if isinstance(value, list) else [value])]
+
+
+def _keys(lines: Iterable[str]) -> dict[str, Any]:
+    """Keys of JSON lines and the type of their values: the first of text, list and object that occurs, else Null."""
+    found: dict[str, int] = {}
+    for line in lines:
+        for key, value in _record(line).items():
+            rank = next((index for index, (kind, _) in enumerate(_TYPES) if isinstance(value, kind)), len(_TYPES))
+            found[key] = min(rank, found.get(key, rank))
+    return {key: _TYPES[rank][1] if rank < len(_TYPES) else pl.Null() for key, rank in found.items()}
+
+
+def _record(line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _unopened(path: Path, error: OSError) -> InputMissingError:
+    return InputMissingError(f"log file {path} cannot be opened: {error.strerror or _short(error)}; mend its rights")
+
+
+def _short(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
