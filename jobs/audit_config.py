@@ -74,7 +74,8 @@ class WhatIfSection(Section):
     """More answers to learn lengths from (published tables of nightroute, or others with their columns)."""
     points: int = Field(101, ge=3, le=1_001)
     """Points of the curve, equally far apart in strong share."""
-    resamples: int = Field(200, ge=50)
+    resamples: int = Field(1_000, ge=100)
+    """Joint draws of answer lengths behind the intervals of costs."""
     seed: int = 0
 
     @model_validator(mode="after")

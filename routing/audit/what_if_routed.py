@@ -61,18 +61,20 @@ class Served:
         """
         self._prices = prices
         self._names = {strong.name: Side.STRONG, weak.name: Side.WEAK}
-        same = {side: self._priced_as(model.served) for side, model in ((Side.STRONG, strong), (Side.WEAK, weak))}
-        distinct = same[Side.STRONG] != same[Side.WEAK]
-        self._priced = {name: side for side, name in same.items() if name is not None and distinct}
+        pair = pl.DataFrame([strong.served, weak.served], schema=dict.fromkeys(NAME, pl.String))
+        found = _priced_as(pair, prices)
+        same = [found.get(tuple(model.served.values())) for model in (strong, weak)]
+        sides = zip(same, (Side.STRONG, Side.WEAK), strict=True)
+        self._priced = {} if same[0] == same[1] else {name: side for name, side in sides if name is not None}
         self._replaced = [re.compile(".*".join(re.escape(part) for part in name.split("*"))) for name in replaces]
         self._known: dict[tuple[str | None, ...], Side | None] = {}
 
     def routed(self, calls: pl.DataFrame) -> pl.DataFrame:
         """CALL_LOG + COSTS -> `reason` (one of `REASONS`; null: routed) and `side` (Int8), one row for each call."""
-        for name in served_names(calls).iter_rows(named=True):
-            key = tuple(name.values())
-            if key not in self._known:
-                self._known[key] = self._side(name)
+        names = [name for name in served_names(calls).iter_rows() if name not in self._known]
+        priced = _priced_as(pl.DataFrame(names, schema=dict.fromkeys(NAME, pl.String), orient="row"), self._prices)
+        for name in names:
+            self._known[name] = self._side(name[-1], priced.get(name))
         rows = [(*name, side) for name, side in self._known.items()]
         sides = pl.DataFrame(rows, schema={**dict.fromkeys(NAME, pl.String), "side": pl.Int8}, orient="row")
         named = calls.select(COLUMNS).join(sides, on=NAME, how="left", nulls_equal=True, maintain_order="left")
@@ -90,18 +92,17 @@ class Served:
         reason = pl.coalesce(pl.when(rule).then(pl.lit(name)) for rule, name in zip(broken, REASONS, strict=True))
         return named.select(reason.alias("reason"), "side")
 
-    def _side(self, name: dict[str, str | None]) -> Side | None:
-        model = name["model"]
+    def _side(self, model: str | None, priced: str | None) -> Side | None:
         if model is None:
             return None
         if model in self._names:
             return self._names[model]
-        priced = self._priced.get(self._priced_as(name) or "")
-        if priced is not None:
-            return priced
+        if priced in self._priced:
+            return self._priced[priced]
         return Side.OTHER if any(pattern.fullmatch(model) for pattern in self._replaced) else None
 
-    def _priced_as(self, name: dict[str, str | None]) -> str | None:
-        resolved = resolve_models(pl.DataFrame([name], schema=dict.fromkeys(NAME, pl.String)), self._prices)
-        found = resolved.filter(pl.col("rank") == SNAPSHOT)["price_model"].drop_nulls()
-        return None if found.is_empty() else str(found[0])
+
+def _priced_as(names: pl.DataFrame, prices: pl.DataFrame) -> dict[tuple[str | None, ...], str]:
+    """Served name -> the model that the price table takes it for; names that it does not know are left out."""
+    known = resolve_models(names, prices).filter(pl.col("rank") == SNAPSHOT).drop_nulls("price_model")
+    return {row[:-1]: row[-1] for row in known.select(*NAME, "price_model").iter_rows()}

@@ -58,14 +58,14 @@ def world(seed: int, *, n: int, tenants: int, apart: float) -> tuple[Floats, Flo
     return rates, tokens, rng.gamma(2.0, mean / 2.0), tenant
 
 
-@pytest.mark.parametrize(("tenants", "apart", "least"), [(1, 0.0, 0.89), (40, 0.3, 0.84)])
+@pytest.mark.parametrize(("tenants", "apart", "least"), [(1, 0.0, 0.89), (30, 0.4, 0.89)])
 def test_intervals_hold_the_true_cost(tenants: int, apart: float, least: float) -> None:
-    """40 logs; with tenants, each one asks mostly one of the models."""
+    """40 logs; with tenants, each one asks hardly more than one of the models."""
     inside = []
     for seed in range(40):
-        rates, tokens, lengths, tenant = world(seed, n=1_500, tenants=tenants, apart=apart)
+        rates, tokens, lengths, tenant = world(seed, n=1_500 if tenants == 1 else 8_000, tenants=tenants, apart=apart)
         rng = np.random.default_rng(1_000 + seed)
-        mostly = rng.beta(0.5, 0.5, tenants) if tenants > 1 else np.array([0.5])
+        mostly = rng.beta(0.1, 0.1, tenants) if tenants > 1 else np.array([0.5])
         found, points = curve(rates, tokens, lengths, rng.random(len(rates)) < mostly[tenant], tenant)
         cell = points.cell(rates)
         on = RATES[:, None] * lengths
