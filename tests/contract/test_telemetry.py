@@ -16,17 +16,20 @@ OnnxRouter(load(locate("builtin:static-mf", relative_to=Path(".")))).win_rates([
 """
 
 
-@pytest.mark.parametrize(("first", "left"), [("import routing\n", []), ("import onnxruntime\n", [".cache"])])
-def test_scoring_leaves_no_telemetry_in_the_home_folder(first: str, left: list[str], tmp_path: Path) -> None:
-    """The second case proves that the test would see it: loaded before `routing`, onnxruntime writes its database."""
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
-    }
-    subprocess.run(
-        [sys.executable, "-c", first + SCORE],
-        check=True,
-        cwd=ROOT,
-        env=environment | {"HOME": str(tmp_path)},
-        timeout=120,
-    )
-    assert [path.name for path in tmp_path.iterdir()] == left
+def left_in_home(script: str, home: Path) -> list[str]:
+    """The names that `script` leaves in its home folder; it sees none of this process's environment but the path.
+
+    onnxruntime reports nothing where a variable of a CI service is set, whichever the service, and the database goes
+    elsewhere with `XDG_CACHE_HOME`: either would hide what the test looks for.
+    """
+    home.mkdir()
+    environment = {"HOME": str(home), "PATH": os.environ.get("PATH", os.defpath)}
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, env=environment, timeout=120)
+    return [path.name for path in home.iterdir()]
+
+
+def test_scoring_leaves_no_telemetry_in_the_home_folder(tmp_path: Path) -> None:
+    assert left_in_home(f"import routing\n{SCORE}", tmp_path / "ours") == []
+    # Loaded before `routing`, onnxruntime writes its database: without that, the line above proves nothing.
+    if not left_in_home(f"import onnxruntime\n{SCORE}", tmp_path / "theirs"):
+        pytest.skip("onnxruntime left no telemetry here even when it may, so that none was seen says nothing")
