@@ -1,3 +1,4 @@
+import json
 import os
 import socket
 from pathlib import Path
@@ -5,6 +6,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from pydantic import BaseModel
 
 settings.register_profile("fast", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", max_examples=400, deadline=None, derandomize=True, print_blob=True)
@@ -19,6 +21,12 @@ def nightroute_data() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"{DATA} is no folder; set NIGHTROUTE_DATA to the data folder")
     return DATA
+
+
+@pytest.fixture(scope="module")
+def document(report: BaseModel) -> Any:
+    """What is in report.json of a module's `report`."""
+    return json.loads(report.model_dump_json())
 
 
 @pytest.fixture(autouse=True)

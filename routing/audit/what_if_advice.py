@@ -137,4 +137,4 @@ def _against_paid(point: SweepPoint, paid_usd: float) -> str:
 
 
 def _usd(amount: float) -> str:
-    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.4g}"
+    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.6f}"

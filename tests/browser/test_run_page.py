@@ -11,8 +11,9 @@ import pytest
 from jobs.report.run import run_page
 from jobs.run_report import run_report
 from schemas.run_report import RunReport
+from tests.browser.keyboard import tabbed
 from tests.browser.slider import check_point
-from tests.browser.snippets import AGAINST_JSON, CONTRASTS, FOCUSED, MARKS, SMALLEST_TYPE
+from tests.browser.snippets import AGAINST_JSON, CONTRASTS, MARKS, SMALLEST_TYPE
 from tests.run_reports import NOW, large_run, table, write_run
 
 Open = Callable[..., Any]
@@ -21,11 +22,6 @@ Open = Callable[..., Any]
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> RunReport:
     return large_run(tmp_path_factory.mktemp("night"))
-
-
-@pytest.fixture(scope="module")
-def document(report: RunReport) -> Any:
-    return json.loads(report.model_dump_json())
 
 
 @pytest.fixture(scope="module")
@@ -100,17 +96,8 @@ def test_paper_and_phone(opened: Open, html: str) -> None:
 
 
 def test_the_keyboard_reaches_everything(opened: Open, html: str) -> None:
-    page = opened(html)
-    page.keyboard.press("Tab")
-    seen = []
-    while page.evaluate("document.activeElement !== document.body"):
-        tag, text, outline = page.evaluate(FOCUSED)
-        assert outline == "solid", (tag, text)
-        seen.append(tag)
-        page.keyboard.press("Tab")
+    seen = tabbed(opened(html))
     assert (seen.count("INPUT"), seen.count("BUTTON")) == (1, 3)
-    assert seen.count("SUMMARY") == page.locator("summary").count()
-    assert seen.count("DIV") == page.locator("[tabindex='0']:visible").count()
 
 
 def test_a_run_without_a_curve_needs_no_script(opened: Open, tmp_path: Path) -> None:

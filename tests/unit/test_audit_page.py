@@ -45,11 +45,6 @@ def report() -> a.AuditReport:
 
 
 @pytest.fixture(scope="module")
-def document(report: a.AuditReport) -> Any:
-    return json.loads(report.model_dump_json())
-
-
-@pytest.fixture(scope="module")
 def html(report: a.AuditReport) -> str:
     return audit_page(report)
 

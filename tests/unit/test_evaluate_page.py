@@ -13,11 +13,10 @@ from jobs import evaluate_robustness as robustness
 from jobs import evaluate_transfer as transfer
 from jobs.config_file import parse
 from jobs.evaluate_tables import _COMPARISONS, _FIGURES, _POINTS
-from routing import errors
 from routing.benchmarks import COLUMNS, OPTIONAL
 from routing.measuring import CURVE_POINTS, IN_DOLLARS, METRICS, STATISTICS
 from routing.perturbations import PERTURBATIONS
-from tests.config_pages import documented, expected, sections_of
+from tests.config_pages import check_links, check_messages, documented, expected, sections_of, table
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs"
@@ -39,13 +38,6 @@ SOURCE = "\n".join(
 MESSAGES = re.findall(r"^\| (\d+) \| `((?:[^`\\]|\\`)+)` \|", PAGE, re.M)
 
 
-def table(heading: str, level: str = "###") -> dict[str, list[str]]:
-    """First cell -> other cells of the table under a heading."""
-    body = PAGE.split(f"\n{level} {heading}\n")[1].split("\n##")[0]
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in re.findall(r"^\| `.*\|$", body, re.M)]
-    return {key: rest for key, *rest in cells}
-
-
 @pytest.mark.parametrize("heading", SECTIONS)
 def test_the_page_names_every_key_with_its_default(heading: str) -> None:
     wanted = expected(SECTIONS[heading])
@@ -61,7 +53,7 @@ def test_every_section_is_on_the_page() -> None:
 
 
 def test_the_page_names_every_layout_and_column() -> None:
-    found = table("Benchmarks that are read", "##")
+    found = table(PAGE, "Benchmarks that are read")
     assert [key.strip("`") for key in found] == list(get_args(config.Layout))
     for layout, needed in COLUMNS.items():
         assert re.findall(r"`(\w+)`", found[f"`{layout}`"][0])[: len(needed)] == list(needed)
@@ -70,14 +62,14 @@ def test_the_page_names_every_layout_and_column() -> None:
 
 
 def test_the_page_defines_every_metric() -> None:
-    named = {name for key in table("The metrics", "##") for name in re.findall(r"`(\w+)`", key)}
+    named = {name for key in table(PAGE, "The metrics") for name in re.findall(r"`(\w+)`", key)}
     assert named == {*METRICS, *(IN_DOLLARS + name for name in STATISTICS), "ece"}
     for name in config.BASELINES:
         assert f"`{name}`: " in PAGE
 
 
 def test_the_page_names_the_columns_of_the_tables() -> None:
-    found = table("What comes out", "##")
+    found = table(PAGE, "What comes out")
     assert found["`figures.parquet`"] == [", ".join(_FIGURES)]
     assert found["`comparisons.parquet`"] == [", ".join(_COMPARISONS)]
     assert found["`curves.parquet`"][0].startswith(", ".join(("benchmark", "router", *_POINTS)))
@@ -91,25 +83,9 @@ def test_the_examples_are_configs() -> None:
 
 
 def test_every_link_leads_somewhere() -> None:
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", PAGE) if not link.startswith("http")]
-    assert links
-    for link in links:
-        name, _, anchor = link.partition("#")
-        target = FOLDER / name
-        assert target.exists(), link
-        if anchor:
-            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.M)
-            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, link
+    check_links(FOLDER / "evaluate.md")
 
 
 def test_every_message_on_the_page_is_one_that_the_program_writes_with_its_code() -> None:
     assert len(MESSAGES) > 20
-    wrong = {}
-    for code, fragment in MESSAGES:
-        raised = [
-            re.findall(r"raise (\w+)\(", SOURCE[: found.start()])[-1].replace("ValueError", "ConfigError")
-            for found in re.finditer(re.escape(fragment.replace("\\`", "`")), SOURCE)
-        ]
-        if int(code) not in {getattr(errors, name).exit_code for name in raised if hasattr(errors, name)}:
-            wrong[fragment] = raised
-    assert not wrong
+    check_messages(MESSAGES, SOURCE)

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from jobs.report.evaluation import evaluation_page
 from schemas import evaluation as e
 from tests.evaluation_reports import BASELINES, ROUTERS, SUBJECTS, large_report, one, small_report
 from tests.pages import Element, parsed
-from tests.report_pages import check_inert, check_readable
+from tests.report_pages import at, check_inert, check_readable, leaves
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "evaluation-page.txt"
 MEASURED = (
@@ -38,26 +37,6 @@ def html(report: e.EvaluationReport) -> str:
 @pytest.fixture(scope="module")
 def page(html: str) -> Element:
     return parsed(html)
-
-
-def at(document: Any, pointer: str) -> Any:
-    """RFC 6901."""
-    for step in pointer.removeprefix("/").split("/"):
-        key = step.replace("~1", "/").replace("~0", "~")
-        document = document[int(key)] if isinstance(document, list) else document[key]
-    return document
-
-
-def leaves(document: Any, pointer: str = "") -> Iterator[tuple[str, float]]:
-    """Every number of a JSON document with its pointer."""
-    if isinstance(document, dict):
-        for key, value in document.items():
-            yield from leaves(value, f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}")
-    elif isinstance(document, list):
-        for k, value in enumerate(document):
-            yield from leaves(value, f"{pointer}/{k}")
-    elif isinstance(document, int | float) and not isinstance(document, bool):
-        yield pointer, document
 
 
 def check_numbers(report: e.EvaluationReport, page: Element) -> set[str]:
@@ -103,7 +82,7 @@ def test_every_measured_number_is_in_the_page(report: e.EvaluationReport, page: 
     missing = {
         place
         for part in MEASURED
-        for place, value in leaves(document[part], f"/{part}")
+        for place in leaves(document[part], f"/{part}")
         if place not in shown
         and not re.fullmatch(r"/figures/\d+/n|/reliability/\d+/ece", place)  # of the benchmark; in the heading
         and not re.fullmatch(r"/histograms/\d+/(edges/\d+|counts/\d+)", place)  # empty bins are left out

@@ -40,11 +40,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> RunReport:
 
 
 @pytest.fixture(scope="module")
-def document(report: RunReport) -> Any:
-    return json.loads(report.model_dump_json())
-
-
-@pytest.fixture(scope="module")
 def html(report: RunReport) -> str:
     return run_page(report)
 

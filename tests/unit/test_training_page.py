@@ -14,10 +14,9 @@ from jobs import train_kinds as kinds
 from jobs.config import RouterSection
 from jobs.config_file import parse
 from jobs.train import MAX_EXTENDS, read_config
-from routing import errors
 from routing.training.importers import LAYOUTS
 from schemas.artifact import Truncation
-from tests.config_pages import default_of, documented, expected, rows, sections_of
+from tests.config_pages import check_links, check_messages, default_of, documented, expected, rows, sections_of
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs"
@@ -153,27 +152,9 @@ def test_every_preset_is_a_config_and_on_the_page(path: Path) -> None:
 
 @pytest.mark.parametrize("page", ["training.md", "training-data.md"])
 def test_every_link_leads_somewhere(page: str) -> None:
-    text = (FOLDER / page).read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
-    assert links
-    for link in links:
-        name, _, anchor = link.partition("#")
-        target = FOLDER / (name or page)
-        assert target.exists(), link
-        if anchor:
-            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.M)
-            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, link
+    check_links(FOLDER / page)
 
 
 def test_every_message_on_the_page_is_one_that_the_program_writes_with_its_code() -> None:
     assert len(MESSAGES) > 20
-    wrong = {}
-    for code, fragment in MESSAGES:
-        # pydantic turns a validator's ValueError into one of our ConfigErrors.
-        raised = [
-            re.findall(r"raise (\w+)\(", SOURCE[: found.start()])[-1].replace("ValueError", "ConfigError")
-            for found in re.finditer(re.escape(fragment), SOURCE)
-        ]
-        if int(code) not in {getattr(errors, name).exit_code for name in raised if hasattr(errors, name)}:
-            wrong[fragment] = raised
-    assert not wrong
+    check_messages(MESSAGES, SOURCE)

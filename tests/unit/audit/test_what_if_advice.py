@@ -70,7 +70,7 @@ def test_advice_says_what_it_costs_and_keeps() -> None:
 def test_advice_says_when_routing_costs_more_than_what_was_done() -> None:
     found = sweep(costs=COSTS, lows=[0.5, 0.8, 0.95, 0.97, 1.0])
     said = advice(found, 2, 0.95, labelled=True, paid_usd=4.5)
-    assert said.endswith("These calls did cost $4.50, $0.5 less than that.")
+    assert said.endswith("These calls did cost $4.50, $0.500000 less than that.")
 
 
 @pytest.mark.parametrize(

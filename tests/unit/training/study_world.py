@@ -67,3 +67,10 @@ def config(
     path = folder / f"{name}.toml"
     path.write_text("\n".join(parts))
     return path
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    """Change a file that holds `old`."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
