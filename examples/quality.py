@@ -58,8 +58,8 @@ PAGE = """# Quality: what the routers can do
 Written by `make evaluate` (`python examples/quality.py --page docs/results/quality.md`) from ../shared/data. The
 targets, what was missed and what was tried: [decision 0025](../decisions/0025-quality-targets.md). The rows `bert` and
 `causal_llm` of the study were fitted on an H100 (`nightroute study --config examples/study-gpu.toml`,
-[study-gpu.json](study-gpu.json)), all else on the machine named below, in 35 minutes with set-up while other jobs ran
-on it; a second run takes three minutes, because win rates and finished cells are kept in out/ (delete it to begin
+[study-gpu.json](study-gpu.json)), all else on the machine named below, in 35 to 72 minutes with set-up, by what else
+ran on it; a second run takes three minutes, because win rates and finished cells are kept in out/ (delete it to begin
 anew).
 
 Transfer has two halves. No model of `helm_mmlu` stood for the weak side in training. On `mmlu_pro`, what is left are

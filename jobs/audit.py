@@ -19,14 +19,18 @@ from jobs.audit_console import record, show
 from jobs.audit_exports import write_exports
 from jobs.audit_log import OpenedLog, open_log
 from jobs.audit_what_if import WhatIfResult, what_if
+from jobs.audit_what_if_inputs import read_inputs
 from jobs.console import emit, say
 from jobs.night import package_version
 from jobs.report.audit import audit_page
-from jobs.rundir import RunDir, locked, move, storing, write_json, write_text
+from jobs.rundir import RunDir, check_staging, locked, move, storing, write_json, write_text
 from jobs.stopwatch import Stopwatch
 from jobs.training import read_table, versions
+from routing.audit.control import conform
 from routing.audit.gates import broken_gates, check_gates, figures
-from routing.errors import DataError, NothingToDoError
+from routing.audit.overrides import unused_overrides
+from routing.audit.what_if_routed import idle_patterns
+from routing.errors import DataError, InputMissingError, NothingToDoError
 from routing.prices import SOURCE, price_snapshot, snapshot_sha256
 from schemas.audit import AuditReport
 
@@ -54,6 +58,7 @@ def audit(
     """
     check_gates(fail_if)
     folder = RunDir(job.path(job.config.output))
+    check_staging(folder)
     with storing(folder.root):
         folder.root.mkdir(parents=True, exist_ok=True)
     with locked(folder):
@@ -66,18 +71,19 @@ def audit(
 
 def _audit(job: AuditJob, folder: RunDir, *, fail_if: Sequence[str], created_at: datetime, watch: Stopwatch) -> int:
     config = job.config
-    log = open_log(config.log, job.base, date=job.date)
+    prices = price_snapshot(config.prices)
+    control, inputs = _control(job), read_inputs(job, prices)
+    log = open_log(config.log, job.base, date=job.date, output=folder.root)
     say(f"log: {len(log.files):,} {'file' if len(log.files) == 1 else 'files'}, format {log.format}")
     calls = store_calls(log, folder.staging / "calls", part_rows=config.log.part_rows)
     watch.lap("store")
     if not calls.read:
         raise NothingToDoError(f"log {config.log.path} holds no rows; nothing was written")
-    prices = price_snapshot(config.prices)
-    books = keep_books(calls, prices, control=_control(job), page=config.page)
+    books = keep_books(calls, prices, control=control, page=config.page)
     watch.lap("books")
     found = None
-    if config.what_if is not None:
-        found = what_if(job, calls, prices, cache=folder.root / CACHE, clock=watch.clock)
+    if inputs is not None:
+        found = what_if(inputs, calls, prices, cache=folder.root / CACHE, clock=watch.clock)
     watch.lap("what_if")
     report = _report(job, log, calls, books, found, prices=prices, created_at=created_at)
     paths = _write(report, books, found, calls, prices, folder, job)
@@ -89,16 +95,24 @@ def _audit(job: AuditJob, folder: RunDir, *, fail_if: Sequence[str], created_at:
 
 
 def _control(job: AuditJob) -> pl.DataFrame | None:
-    """The control totals under our names."""
+    """The control totals, in our names and types."""
     section = job.config.control
     if section is None:
         return None
-    table = read_table(job.path(section.path))
+    path = job.path(section.path)
+    if not path.is_file():
+        raise InputMissingError(
+            f"control.path: {path} is missing; name the file with the totals, or take [control] out"
+        )
+    table = read_table(path)
     if missing := sorted(set(section.columns.values()) - set(table.columns)):
         raise DataError(
             f"control {section.path}: control.columns names {missing}, which the table lacks; it has {table.columns}"
         )
-    return table.select(pl.col(theirs).alias(ours) for ours, theirs in section.columns.items())
+    try:
+        return conform(table.select(pl.col(theirs).alias(ours) for ours, theirs in section.columns.items()))
+    except DataError as error:
+        raise DataError(f"control {section.path}: {error}") from error
 
 
 def _report(
@@ -124,9 +138,17 @@ def _report(
         reconciliation=books.reconciliation,
         paid=books.paid,
         what_if=None if found is None else found.report,
-        notes=[],
+        notes=_notes(job, books, prices),
         versions=versions(VERSIONED),
     )
+
+
+def _notes(job: AuditJob, books: Books, prices: pl.DataFrame) -> list[str]:
+    asked = job.config.what_if
+    if asked is None:
+        return unused_overrides(books.daily, prices, besides=())
+    idle = idle_patterns(asked.replaces, books.daily["model"].drop_nulls().unique())
+    return [*unused_overrides(books.daily, prices, besides=(asked.strong.name, asked.weak.name)), *idle]
 
 
 def _write(
@@ -143,8 +165,18 @@ def _write(
     (root / REPORT).unlink(missing_ok=True)
     folder.rejected.unlink(missing_ok=True)
     if calls.rejected_path is not None:
+        if not job.config.page.excerpts:
+            _forget_prompts(calls.rejected_path)
         move(calls.rejected_path, folder.rejected)
     write_exports(report, books, found, root, job.config.exports, prices=prices)
     write_text(root / PAGE, audit_page(report), folder.staging)
     write_json(root / REPORT, report, folder.staging)
     return {"report": root / REPORT, "page": root / PAGE}
+
+
+def _forget_prompts(path: Path) -> None:
+    """Take the prompts out of the rejected rows."""
+    draft = path.with_suffix(".without")
+    with storing(path):
+        pl.scan_parquet(path, glob=False).drop("prompt").sink_parquet(draft)
+        draft.replace(path)

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from itertools import chain
 
 import polars as pl
 
 from jobs.audit_calls import StoredCalls
 from jobs.audit_config import PageSection
-from routing.audit import control as control_totals
 from routing.audit import cube, spend
 from routing.audit.changes import PriceStep, model_changes, price_steps
+from routing.audit.control import compare
+from routing.audit.duplicates import Hashes, identical, null_id_hashes
 from routing.audit.gaps import find_gaps
 from routing.audit.prompt_groups import PromptGroups
 from routing.matching import resolve_models
@@ -69,27 +71,27 @@ def keep_books(calls: StoredCalls, prices: pl.DataFrame, *, control: pl.DataFram
     Args:
         calls: The log.
         prices: See `routing.prices.price_snapshot`.
-        control: Totals of another source (`routing.audit.control.conform`), where there are any.
+        control: Totals of another source, from `routing.audit.control.conform`, where there are any.
         page: What is shown of prompts.
-
-    Raises:
-        DataError: The control totals cannot be read.
     """
-    theirs = None if control is None else control_totals.conform(control)  # first: what is wrong is known at once
     cells, hours = cube.Tally(cube.merge_daily), cube.Tally(cube.merge_hourly)
     failures, groups = cube.Tally(spend.merge_failures), PromptGroups()
-    for part in chain([_NO_CALL], calls.kept(prices, READ)):
+    nameless = list[Hashes]()
+    columns = READ if not calls.null_ids else (*READ, "call_id")
+    for part in chain([_NO_CALL], calls.kept(prices, columns)):
+        if "call_id" in part.columns:
+            nameless.append(null_id_hashes(part.drop(Costs.column_names())))
         cells.add(cube.daily(part))
         hours.add(cube.hourly(part))
         failures.add(spend.failures(part))
         groups.add(part)
     daily = cube.finish_daily(cells.total())
     hourly = hours.total()
-    differences, keys = ([], None) if theirs is None else control_totals.compare(daily, theirs)
-    tenants = spend.spend_by(daily, "tenant")
+    differences, keys = ([], None) if control is None else compare(daily, control)
+    tenants = spend.spend_by_tenant(daily)
     return Books(
         reconciliation=Reconciliation(
-            rows=_rows(calls, daily),
+            rows=_rows(calls, daily, identical_null_ids=identical(nameless)),
             rejected=calls.broken_rules,
             unpriced=spend.unpriced(daily),
             gaps=find_gaps(hourly),
@@ -114,7 +116,7 @@ def keep_books(calls: StoredCalls, prices: pl.DataFrame, *, control: pl.DataFram
     )
 
 
-def _rows(calls: StoredCalls, daily: pl.DataFrame) -> RowCounts:
+def _rows(calls: StoredCalls, daily: pl.DataFrame, *, identical_null_ids: int) -> RowCounts:
     sums = daily.select(
         pl.col("failed_calls", "missing_prompts").sum(),
         unpriced=pl.col("calls").filter(pl.col("unpriced_reason").is_not_null()).sum(),
@@ -122,10 +124,13 @@ def _rows(calls: StoredCalls, daily: pl.DataFrame) -> RowCounts:
     ).row(0, named=True)
     return RowCounts(
         read=calls.read,
+        left_out=calls.left_out,
+        long_cache_writes=calls.long_cache_writes,
         rejected=calls.rejected,
         duplicated=calls.duplicated,
         kept=calls.kept_rows,
         null_ids=calls.null_ids,
+        identical_null_ids=identical_null_ids,
         reused_ids=calls.reused_ids,
         unpriced=sums["unpriced"],
         unbilled=sums["unbilled"],
@@ -137,12 +142,16 @@ def _rows(calls: StoredCalls, daily: pl.DataFrame) -> RowCounts:
 def _price_changes(calls: StoredCalls, prices: pl.DataFrame, steps: Sequence[PriceStep]) -> list[PriceChange]:
     """Count stale calls, which needs those of a step once more, priced at the old price."""
     doubtful = {number: step for number, step in enumerate(steps) if step.differing_calls}
-    stale = dict.fromkeys(range(len(steps)), 0)
+    stale = [(0, Decimal(0)) for _ in steps]
     if doubtful:
         concerned = pl.any_horizontal(step.concerns() for step in doubtful.values())
         resolved = resolve_models(calls.names, prices)
         columns = [*Usage.column_names(), "billed", "logged_usd", "cost_usd"]
         for part in calls.kept(prices, columns, where=concerned):
             for number, step in doubtful.items():
-                stale[number] += step.stale_calls(part.filter(step.concerns()), prices, resolved)
-    return [step.change.model_copy(update={"stale_calls": stale[number]}) for number, step in enumerate(steps)]
+                more, usd = step.stale(part.filter(step.concerns()), prices, resolved)
+                stale[number] = stale[number][0] + more, stale[number][1] + usd
+    return [
+        step.change.model_copy(update={"stale_calls": count, "stale_usd": usd or Decimal(0)})
+        for step, (count, usd) in zip(steps, stale, strict=True)
+    ]

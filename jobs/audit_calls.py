@@ -1,10 +1,9 @@
 """Stage 1 of an audit: the log as Parquet parts in a work folder, rules applied, repeated rows known.
 
 Importing a log is dear (JSON, CSV, time zones), so it is done once; what comes after reads the parts. Memory is bounded
-by `part_rows` and eight bytes a row; where ids repeat, by sixty bytes more for each row of a repeated id.
+by `part_rows` and eight bytes a row; by sixteen bytes more for each row that repeats another, and for each repeated id.
 """
 
-import glob
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +28,7 @@ from routing.audit.duplicates import (
     id_hashes,
     repeated_hashes,
 )
+from routing.call_logs.layout import BESIDE, IS_CALL, LONG_WRITE
 from routing.errors import DataError
 from routing.matching import resolve_models, served_names
 from routing.pricing import price
@@ -42,16 +42,26 @@ _IN_FLIGHT_ROWS = 20_000
 """Rows that one step of an import hands to the next. An import has dozens of steps, each with a few such pieces in
 flight: at polars' own 100,000 they held twice the memory, for no gain in speed."""
 
+_GROUP_ROWS = 16_384
+"""Rows that are read at once from a file of repeated ids."""
+
 _LOGGED, _COSTS = CallLog.column_names(), Costs.column_names()
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCalls:
-    """A log in parts, and what is known of it before any price. read = rejected + duplicated + kept."""
+    """A log in parts, and what is known of it before any price.
+
+    read = rejected + duplicated + kept; what is left out was never read as a call.
+    """
 
     parts: tuple[Path, ...]
     files: list[LogFile]
     read: int
+    left_out: int
+    """Rows that are no calls: spans around them, queries that were never sent."""
+    long_cache_writes: int
+    """Calls that wrote to the cache for an hour, priced as if for five minutes."""
     rejected: int
     broken_rules: list[RejectedRows]
     rejected_path: Path | None
@@ -105,6 +115,8 @@ class _Part(NamedTuple):
     """What the check of one part says."""
 
     read: int
+    left_out: int
+    long_cache_writes: int
     rejected: int
     broken_rules: dict[str, int]
     null_ids: int
@@ -135,7 +147,7 @@ def store_calls(
             checked.append(_check(part, folder / "rejected"))
             on_part(part)
         rejected_path = _join_rejected(folder)
-    repeats = _repeats(parts, [one.hashes for one in checked])
+    repeats = _repeats(parts, [one.hashes for one in checked], folder / "repeats")
     read = sum(one.read for one in checked)
     rules: Counter[str] = sum((Counter(one.broken_rules) for one in checked), Counter())
     duplicates = repeats.duplicates.partition_by("part", as_dict=True)
@@ -143,6 +155,8 @@ def store_calls(
         parts=parts,
         files=[_described(file) for file in log.files],
         read=read,
+        left_out=sum(one.left_out for one in checked),
+        long_cache_writes=sum(one.long_cache_writes for one in checked),
         rejected=sum(one.rejected for one in checked),
         broken_rules=[
             RejectedRows(rule=rule, rows=rows)
@@ -163,7 +177,7 @@ def _import(log: OpenedLog, folder: Path, part_rows: int) -> tuple[Path, ...]:
     target = pl.PartitionBy(folder, max_rows_per_file=part_rows, approximate_bytes_per_file=None)
     with _reading(log), pl.Config(streaming_chunk_size=_IN_FLIGHT_ROWS):
         # lz4: parts live as long as the audit; measured as fast as no compression, at half the size.
-        log.calls.sink_parquet(target, compression="lz4")
+        log.rows.sink_parquet(target, compression="lz4")
     return tuple(sorted(folder.glob("*.parquet")))
 
 
@@ -175,28 +189,54 @@ def _reading(log: OpenedLog) -> Iterator[None]:
     except pl.exceptions.PolarsError as error:
         if "os error" in str(error):
             raise
+        if "more fields" in str(error):
+            raise _ragged(log) from error
         raise DataError(
             f"the {log.format} log ({len(log.files)} files, the first {log.files[0]}) cannot be read to its end: "
             f"{str(error).splitlines()[0]}; mend or leave out the damaged file, or name another log.format"
         ) from error
 
 
+def _ragged(log: OpenedLog) -> DataError:
+    """Say where a CSV file has a row that is wider than its header."""
+    tables = (file for file in log.files if audit_files.found(file, "log.path")[0][1] == "csv")
+    file, line = next(
+        ((file, line) for file in tables if (line := audit_files.ragged_line(file)) is not None), (log.files[0], None)
+    )
+    where = f"log file {file}, line {line}," if line is not None else f"one of the CSV files of the log (first {file})"
+    return DataError(
+        f"{where} has more fields than its header has columns, so that it is not clear which is which: "
+        "put quotes around fields that hold commas, or take the line out"
+    )
+
+
 def _check(part: Path, rejected: Path) -> _Part:
-    """Apply the rules of CALL_LOG to a part and set aside what breaks them."""
-    calls = pl.read_parquet(part)
-    checked = CallLog.filter(calls)
+    """Take out of a part what is no call, apply the rules of CALL_LOG and set aside what breaks them."""
+    rows = pl.read_parquet(part)
+    calls = rows.filter(IS_CALL)
+    left_out = rows.height - calls.height
+    checked = CallLog.filter(calls.drop(BESIDE))
     failure, kept = checked.failure, checked.result
     if len(failure):
         rejected.mkdir(exist_ok=True)
         _with_rules(failure.details()).write_parquet(rejected / part.name)
+    if len(failure) or left_out:
         kept.write_parquet(part, compression="lz4")
-    names = served_names(kept)
-    return _Part(calls.height, len(failure), failure.counts(), kept["call_id"].null_count(), id_hashes(kept), names)
+    return _Part(
+        read=calls.height,
+        left_out=left_out,
+        long_cache_writes=calls.filter(LONG_WRITE).height,
+        rejected=len(failure),
+        broken_rules=failure.counts(),
+        null_ids=kept["call_id"].null_count(),
+        hashes=id_hashes(kept),
+        names=served_names(kept),
+    )
 
 
 def _described(file: Path) -> LogFile:
     """Rows of a table, lines of JSON: some of them may be no calls, or hold several."""
-    [(_, kind, _)] = audit_files.found(Path(glob.escape(str(file))), "log.path")
+    [(_, kind, _)] = audit_files.found(file, "log.path")
     if kind == "parquet":
         rows = pl.scan_parquet(file, glob=False)
     else:
@@ -221,15 +261,21 @@ def _join_rejected(folder: Path) -> Path | None:
     return folder / REJECTED
 
 
-def _repeats(parts: Sequence[Path], hashes: Sequence[Hashes]) -> Repeats:
+def _repeats(parts: Sequence[Path], hashes: Sequence[Hashes], folder: Path) -> Repeats:
+    """Find repeated rows; what they are compared by lies in `folder` meanwhile, for it may be all rows."""
     repeated = repeated_hashes(hashes)
-    found = [candidates(CallLog.create_empty(), repeated, part=0)]
-    if not repeated.is_empty():
-        found += [
-            candidates(pl.read_parquet(path, columns=list(IDENTITY)), repeated, part=number)
-            for number, path in enumerate(parts)
-        ]
-    return find_repeats(pl.concat(found))
+    if repeated.is_empty():
+        return find_repeats(candidates(CallLog.create_empty(), repeated, part=0).lazy())
+    files = [folder / part.name for part in parts]
+    with storing(folder):
+        folder.mkdir()
+        for number, (part, file) in enumerate(zip(parts, files, strict=True)):
+            found = candidates(pl.read_parquet(part, columns=list(IDENTITY)), repeated, part=number)
+            # In order and in small groups: a slice reads its own rows only.
+            found.sort("call_hash").write_parquet(file, compression="lz4", row_group_size=_GROUP_ROWS)
+        repeats = find_repeats(pl.scan_parquet(files, glob=False))
+        shutil.rmtree(folder)
+    return repeats
 
 
 def _with_costs(calls: pl.DataFrame, prices: pl.DataFrame, resolved: pl.DataFrame) -> pl.DataFrame:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from jobs.calibrate_config import LabelsSection
 from jobs.config import RouterSection
 from jobs.config_file import Section, dated_path, load_config
+from routing.estimate import TOKENIZER_SPREAD
 from schemas.billing import PriceOverride
 
 FormatName = Literal["litellm", "langfuse", "helicone", "otel", "openai_batch", "nightroute", "table"]
@@ -72,6 +73,8 @@ class WhatIfSection(Section):
     """Whether a call that changes its model pays its cached tokens in full."""
     history: str | None = None
     """More answers to learn lengths from (published tables of nightroute, or others with their columns)."""
+    tokenizer_spread: float = Field(TOKENIZER_SPREAD, ge=0, le=1)
+    """By how much one model may count the tokens of a prompt differently from the other; 0: they share a tokenizer."""
     points: int = Field(101, ge=3, le=1_001)
     """Points of the curve, equally far apart in strong share."""
     resamples: int = Field(1_000, ge=100)
@@ -79,7 +82,11 @@ class WhatIfSection(Section):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _needs_labels(self) -> "WhatIfSection":
+    def _can_compare(self) -> "WhatIfSection":
+        if self.strong.name == self.weak.name:
+            raise ValueError(
+                f"strong and weak are both called {self.strong.name!r}; name two models, or there is nothing to route"
+            )
         if self.quality_floor is not None and self.labels is None:
             raise ValueError("quality_floor is held against labels: add [what_if.labels]")
         if self.router.embedding is not None:

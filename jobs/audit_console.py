@@ -8,8 +8,9 @@ from typing import Any
 from rich.table import Table
 
 from jobs.console import STDERR, say, usd
-from schemas.audit import AuditReport, Reconciliation, WhatIf
-from schemas.sweep import Estimate, SweepPoint
+from jobs.report.phrases import plural
+from schemas.audit import AuditReport, Reconciliation, Waste, WhatIf
+from schemas.sweep import Estimate
 
 SHOWN = 12
 """Models that are listed; the page has them all."""
@@ -18,7 +19,11 @@ SHOWN = 12
 def show(report: AuditReport, broken: Sequence[str], timings_s: Mapping[str, float], folder: Path) -> None:
     """Print the summary of an audit."""
     _show_models(report)
-    for line in _trust(report.reconciliation):
+    for line in (
+        *_trust(report.reconciliation),
+        *_failed(report.paid.waste),
+        *(f"NOTE: {note}" for note in report.notes),
+    ):
         say(line)
     if report.what_if is not None:
         for line in _what_if(report.what_if):
@@ -50,6 +55,7 @@ def record(
         "cost_usd": str(total.cost_usd),
         "logged_usd": str(total.logged_usd),
         "recommended": None if point is None else point.model_dump(mode="json"),
+        "alone": None if found is None else found.alone,
         "advice": None if found is None else found.advice,
         "broken_gates": list(broken),
         "timings_s": {stage: round(seconds, 1) for stage, seconds in timings_s.items()},
@@ -60,13 +66,22 @@ def _show_models(report: AuditReport) -> None:
     table = Table(title=f"audit {report.name}: what was paid", title_justify="left")
     for name in ("model", "calls", "tokens", "cost", "logged"):
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
-    for spend in [*report.paid.models[:SHOWN], report.paid.total]:
-        if spend is report.paid.total:
-            table.add_section()
+    for spend in report.paid.models[:SHOWN]:
         cost = "unpriced" if spend.unpriced_calls == spend.calls else usd(spend.cost_usd)
-        name = "total" if spend is report.paid.total else spend.key or "(no model)"
         tokens = spend.input_tokens + spend.output_tokens
-        table.add_row(name, f"{spend.calls:,}", f"{tokens:,}", cost, usd(spend.logged_usd))
+        table.add_row(spend.key or "(no model)", f"{spend.calls:,}", f"{tokens:,}", cost, usd(spend.logged_usd))
+    table.add_section()
+    # What is logged for calls without a price stands beside no cost: the two have to be about the same calls.
+    total, unpriced = report.paid.total, report.reconciliation.unpriced
+    calls = sum(item.calls for item in unpriced)
+    tokens = sum(item.input_tokens + item.output_tokens for item in unpriced)
+    logged = sum((item.logged_usd or Decimal(0) for item in unpriced), Decimal(0))
+    priced = f"{total.calls - calls:,}", f"{total.input_tokens + total.output_tokens - tokens:,}"
+    table.add_row(
+        "all with a price" if calls else "total", *priced, usd(total.cost_usd), usd(total.logged_usd - logged)
+    )
+    if calls:
+        table.add_row("without a price", f"{calls:,}", f"{tokens:,}", "unpriced", usd(logged))
     STDERR.print(table)
 
 
@@ -74,15 +89,24 @@ def _trust(found: Reconciliation) -> list[str]:
     rows = found.rows
     lines = [
         f"rows: {rows.read:,} read, {rows.rejected:,} rejected, {rows.duplicated:,} duplicated, {rows.kept:,} kept; "
-        f"{rows.failed:,} failed, {rows.null_ids:,} without an id, {rows.reused_ids:,} under an id of another call"
+        f"{rows.failed:,} failed, {rows.null_ids:,} without an id"
+        + (f" ({rows.identical_null_ids:,} like an earlier one)" if rows.identical_null_ids else "")
+        + f", {rows.reused_ids:,} under an id of another call"
+        + (f"; {rows.left_out:,} more are no calls" if rows.left_out else "")
     ]
     lines += [
         f"UNPRICED: {item.calls:,} calls ({item.reason}) are in no sum; add [[prices]]" for item in found.unpriced[:3]
     ]
+    if rows.long_cache_writes:
+        lines.append(
+            f"CACHE: {rows.long_cache_writes:,} calls wrote to the cache for an hour; they are priced as five-minute "
+            "writes, which is too low"
+        )
     if found.gaps:
         hours = sum(gap.hours for gap in found.gaps)
         lines.append(
-            f"GAPS: {hours:,} hours without a call where there should have been some, in {len(found.gaps)} gaps"
+            f"GAPS: {hours:,} {plural(hours, 'hour')} without a call where there should have been some, in "
+            f"{len(found.gaps):,} {plural(len(found.gaps), 'gap')}"
         )
     differing = sum(model.differing_calls for model in found.models)
     if differing:
@@ -100,6 +124,8 @@ def _trust(found: Reconciliation) -> list[str]:
         f"MODEL: {change.before} became {change.after} at {change.changed_at:%Y-%m-%d %H:%M} UTC"
         for change in found.model_changes
     ]
+    if found.control_keys == 0:
+        lines.append("CONTROL: the totals are of other days than the log; nothing was compared")
     if found.control:
         lines.append(
             f"CONTROL: {len(found.control):,} differences in {found.control_keys:,} keys of the control totals"
@@ -107,26 +133,25 @@ def _trust(found: Reconciliation) -> list[str]:
     return lines
 
 
+def _failed(waste: Waste) -> list[str]:
+    if not waste.failed_usd:
+        return []
+    return [
+        f"FAILED: {usd(waste.failed_usd)} of the total is for failed calls, whose tokens are in the log; map billed "
+        "under log.columns if they were not charged"
+    ]
+
+
 def _what_if(found: WhatIf) -> list[str]:
     sweep = found.sweep
-    lines = [
+    if not sweep.points:
+        return [f"what if: {found.advice}"]
+    told = (
         f"what if: {found.routed_calls:,} calls routed by {found.router}; they did cost {usd(found.routed_paid_usd)}, "
         f"all {sweep.strong.model} {_money(sweep.strong.cost_usd)}, "
         f"all {sweep.weak.model} {_money(sweep.weak.cost_usd)}"
-    ]
-    if found.recommended is not None:
-        lines.append(_told(sweep.points[found.recommended]))
-    lines.append(found.advice)
-    return lines
-
-
-def _told(point: SweepPoint) -> str:
-    alpha = "above every win rate" if point.alpha is None else f"{point.alpha:.6f}"
-    quality = "" if point.quality_share is None else f", {_span(point.quality_share)} of the strong model's quality"
-    return (
-        f"  at alpha {alpha}: strong share {point.strong_share:.3f}, cost {_money(point.cost_usd)}, "
-        f"{_span(point.saving_share)} saved against all strong{quality}"
     )
+    return [told, found.advice]
 
 
 def _money(found: Estimate) -> str:
@@ -135,7 +160,3 @@ def _money(found: Estimate) -> str:
 
 def _usd(value: float) -> str:
     return usd(Decimal(repr(value)))
-
-
-def _span(found: Estimate) -> str:
-    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"

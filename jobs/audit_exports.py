@@ -24,7 +24,14 @@ from schemas.billing import USD
 from schemas.sweep import Estimate, GroupSweep, Part, Sweep, SweepPoint
 
 TABLES, CSV, FOCUS = "tables", "csv", "focus"
-"""Folders below the output; whatever an earlier audit left in them goes."""
+"""Folders below the output; tables that an earlier audit left in them go, other files stay."""
+
+NAMES = (
+    "daily", "hourly", "tenants", "models", "providers", "tiers", "prompt_groups", "unpriced", "logged_spend",
+    "control", "what_if_curve", "what_if_groups", "what_if_days",
+)  # fmt: skip
+"""Tables that an audit may write."""
+FOCUS_FILES = ("focus.parquet", "focus.csv")
 
 _DTYPES: dict[type, pl.DataType] = {
     int: pl.Int64(),
@@ -73,7 +80,7 @@ def write_exports(
             write_csv(written[-1], frame, staging)
     if section.focus:
         rows = focus_rows(books.daily, prices, account=report.name)
-        written += [folder / FOCUS / "focus.parquet", folder / FOCUS / "focus.csv"]
+        written += [folder / FOCUS / name for name in FOCUS_FILES]
         write_parquet(written[-2], rows, staging)
         write_csv(written[-1], rows, staging)
     _forget_others(folder, written)
@@ -174,9 +181,10 @@ def _groups(sweep: Sweep) -> pl.DataFrame:
 
 
 def _forget_others(folder: Path, written: Sequence[Path]) -> None:
-    """Remove what an earlier audit left in these folders: a table without its audit misleads."""
-    for name in (TABLES, CSV, FOCUS):
+    """Remove the tables of an earlier audit that this one did not write: a table without its audit misleads."""
+    ours = {TABLES: (NAMES, ".parquet"), CSV: (NAMES, ".csv"), FOCUS: (FOCUS_FILES, "")}
+    for name, (stems, suffix) in ours.items():
         with storing(folder / name):
-            for path in (folder / name).glob("*.*"):
+            for path in (folder / name / f"{stem}{suffix}" for stem in stems):
                 if path not in written:
-                    path.unlink()
+                    path.unlink(missing_ok=True)

@@ -1,6 +1,8 @@
 """The files of a log: found, opened as text, their columns told, before anything is known of their format."""
 
+import csv as csv_text
 import glob
+import gzip
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from routing.call_logs.json_text import decode
 from routing.call_logs.layout import LINE
 from routing.errors import DataError, InputMissingError
 
@@ -23,6 +26,8 @@ KINDS: dict[str, Kind] = {
     ".json": "document",
 }
 _PACKED = (".gz", ".zst")
+_BOM = b"\xef\xbb\xbf"
+_NOT_COMMAS = (";", "\t", "|")
 _SAMPLE = 200
 """Lines that the keys of JSON lines are told from."""
 OBJECT = pl.Struct({})
@@ -48,23 +53,46 @@ class LogFile:
         return [*self.columns, *(key for key in self.hive if key not in self.columns)]
 
 
-def found(path: Path, key: str) -> list[tuple[Path, Kind, dict[str, str]]]:
-    """Files in order of their paths. In folders and globs, names starting with `_` or `.` are not data."""
-    if glob.has_magic(str(path)):
-        fixed = Path(*_before_magic(path.parts))
-        candidates = sorted(file for file in fixed.glob(str(path.relative_to(fixed))) if file.is_file())
-    elif path.is_dir():
+def found(path: Path, key: str, *, output: Path | None = None) -> list[tuple[Path, Kind, dict[str, str]]]:
+    """Files in order of their paths. In folders and globs, names starting with `_` or `.` are not data.
+
+    Args:
+        path: A file, a folder or a glob; what is there under this very name goes before a pattern.
+        key: Where the config has it, for errors.
+        output: Folder of results: what is in it is not data either, where it is a folder within the log's.
+
+    Raises:
+        InputMissingError: There is none.
+    """
+    if path.is_dir():
         fixed = path
-        candidates = sorted(file for file in path.rglob("*") if file.is_file() and _kind(file) is not None)
+        chosen = [file for file in _data(path.rglob("*"), fixed, output) if _kind(file) is not None]
+    elif path.exists():
+        fixed, chosen = path.parent, [path]
+    elif glob.has_magic(str(path)):
+        fixed = Path(*_before_magic(path.parts))
+        chosen = _data(fixed.glob(str(path.relative_to(fixed))), fixed, output)
     else:
-        fixed, candidates = path.parent, [path] if path.exists() else []
-    chosen = [file for file in candidates if not any(step[0] in "_." for step in file.relative_to(fixed).parts)]
+        fixed, chosen = path.parent, []
     if not chosen:
         raise InputMissingError(
             f"{key} {path} matches no file; it must name a file, a glob or a folder of {', '.join(KINDS)} "
             "(relative paths start from the config file's folder)"
         )
-    return [(file, _kind(file) or _looks(file), _hive(file.relative_to(fixed))) for file in chosen]
+    return [(file, _packed(file) or _kind(file) or _looks(file), _hive(file.relative_to(fixed))) for file in chosen]
+
+
+def _data(files: Iterable[Path], fixed: Path, output: Path | None) -> list[Path]:
+    results = None if output is None else output.resolve()
+    if results is not None and fixed.resolve() not in results.parents:
+        results = None
+    return [
+        file
+        for file in sorted(files)
+        if file.is_file()
+        and not any(step[0] in "_." for step in file.relative_to(fixed).parts)
+        and not (results is not None and results in file.resolve().parents)
+    ]
 
 
 def _before_magic(parts: Sequence[str]) -> list[str]:
@@ -74,15 +102,26 @@ def _before_magic(parts: Sequence[str]) -> list[str]:
 def _kind(path: Path) -> Kind | None:
     name = path.name.lower()
     packed = next((suffix for suffix in _PACKED if name.endswith(suffix)), "")
-    kind = KINDS.get(Path(name.removesuffix(packed)).suffix)
-    return "lines" if packed and kind == "document" else kind
+    return KINDS.get(Path(name.removesuffix(packed)).suffix)
+
+
+def _packed(path: Path) -> Kind | None:
+    """A packed .json holds lines as often as a document: its first line tells."""
+    if path.suffix.lower() not in _PACKED or _kind(path) != "document":
+        return None
+    try:
+        first = lines([path], "lines").head(1).collect()[LINE]
+    except pl.exceptions.PolarsError:  # damaged: said where it is read
+        return "document"
+    record = _record(first.item()) if len(first) else {}
+    return "document" if not record or isinstance(record.get("data"), list) else "lines"
 
 
 def _looks(path: Path) -> Kind:
     """Tell the kind of a file whose name does not, by its first bytes."""
     try:
         with path.open("rb") as file:
-            start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+            start = file.read(64).lstrip(_BOM + b" \t\r\n")
     except OSError as error:
         raise _unopened(path, error) from error
     return "parquet" if start[:4] == b"PAR1" else "lines" if start[:1] == b"{" else "csv"
@@ -101,10 +140,12 @@ def described(path: Path, kind: Kind, hive: dict[str, str]) -> LogFile:
         DataError: It is not what its name says.
     """
     try:
+        _check_encoding(path)
         if kind == "parquet":
             columns: dict[str, Any] = dict(pl.read_parquet_schema(path))
         elif kind == "csv":
             columns = dict(csv(path).collect_schema())
+            _check_separator(list(columns))
         else:
             columns = _keys(lines([path], kind).head(_SAMPLE).collect()[LINE])
     except OSError as error:
@@ -117,11 +158,50 @@ def described(path: Path, kind: Kind, hive: dict[str, str]) -> LogFile:
     return LogFile(path, kind, columns, hive)
 
 
+def is_empty(file: LogFile) -> bool:
+    """Whether a file holds nothing at all, not even a header."""
+    return not file.columns and (file.kind == "csv" or lines([file.path], file.kind).head(1).collect().is_empty())
+
+
+def has_key(file: LogFile, key: str) -> bool:
+    """Whether any record of a file of JSON lines has a key; reads all of it."""
+    likely = lines([file.path], file.kind).filter(pl.col(LINE).str.contains(json.dumps(key), literal=True))
+    value = decode(pl.col(LINE), pl.Struct({key: pl.String()})).struct.field(key)
+    return bool(likely.select(value.is_not_null().any()).collect(engine="streaming").item())
+
+
+def _check_encoding(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise ValueError("it is UTF-16 text, as PowerShell writes it with `>`, where UTF-8 is needed")
+
+
+def _check_separator(columns: Sequence[str]) -> None:
+    wrong = [mark for mark in _NOT_COMMAS if len(columns) == 1 and mark in columns[0]]
+    if wrong:
+        raise ValueError(f"its columns are separated by {wrong[0]!r}, where commas are needed")
+
+
 def csv(path: Path | list[Path]) -> pl.LazyFrame:
-    """CSV files with a header, everything as text."""
-    return pl.scan_csv(
-        path, glob=False, infer_schema=False, encoding="utf8-lossy", truncate_ragged_lines=True, raise_if_empty=False
-    )
+    """CSV files with a header, everything as text. A row with more fields than the header stops the reading."""
+    return pl.scan_csv(path, glob=False, infer_schema=False, encoding="utf8-lossy", raise_if_empty=False)
+
+
+def ragged_line(path: Path) -> int | None:
+    """Number of the line that ends the first record of a CSV file with more fields than its header; null without one.
+
+    Python's reader is slow, but knows lines; it is asked once polars has said that there is such a record.
+    """
+    if path.suffix.lower() == ".zst":
+        return None
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
+        records = csv_text.reader(file)
+        try:
+            width = len(next(records, []))
+            return next((records.line_num for record in records if len(record) > width), None)
+        except csv_text.Error:  # a field beyond its limit
+            return None
 
 
 def lines(paths: Sequence[Path], kind: Kind) -> pl.LazyFrame:
@@ -144,13 +224,16 @@ def lines(paths: Sequence[Path], kind: Kind) -> pl.LazyFrame:
 
 def _records(path: Path) -> list[str]:
     """Lines out of a file with one JSON document, or lines that are called .json: a list, or a list under `data`."""
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    if path.suffix.lower() in _PACKED:
+        text = "\n".join(lines([path], "lines").collect()[LINE])
+    else:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
     try:
         value = json.loads(text) if text.strip() else []
     except ValueError as error:
-        lines = [line for line in text.splitlines() if line.strip()]
-        if any(_record(line) for line in lines[:_SAMPLE]):
-            return lines
+        pieces = [line for line in text.splitlines() if line.strip()]
+        if any(_record(line) for line in pieces[:_SAMPLE]):
+            return pieces
         raise ValueError(f"neither a JSON document ({error}) nor JSON lines") from error
     if isinstance(value, dict) and isinstance(value.get("data"), list):
         value = value["data"]

@@ -1,7 +1,7 @@
 """Open a log for an audit: find its files, tell its format, read it lazily as CALL_LOG, larger than memory."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -10,16 +10,18 @@ from typing import Any
 import polars as pl
 
 from jobs.audit_config import LogSection
-from jobs.audit_files import OBJECT, Kind, LogFile, csv, described, found, lines
+from jobs.audit_files import OBJECT, Kind, LogFile, csv, described, found, has_key, is_empty, lines
 from jobs.config_file import dated_path
-from routing.call_logs.columns import PAIRS
 from routing.call_logs.json_text import fields_of
 from routing.call_logs.known import FORMATS, looks_like
-from routing.call_logs.layout import SCHEMA, TEXT, Format, Wishes, normalized, numbered, parsed
+from routing.call_logs.layout import BESIDE, IS_CALL, SCHEMA, TEXT, Format, Wishes, normalized, numbered, parsed
 from routing.call_logs.openai_batch import OPENAI_BATCH, ended, openai_batch, requests
 from routing.call_logs.table import table
 from routing.call_logs.times import UTC_US
-from routing.errors import ConfigError, DataError
+from routing.errors import ConfigError, DataError, NothingToDoError
+
+_VARYING = ("lines", "document")
+"""Kinds of files whose rows need not have the same keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +32,18 @@ class OpenedLog:
     """A FormatName."""
     files: tuple[Path, ...]
     """Sorted."""
-    calls: pl.LazyFrame
-    """CALL_LOG, its rules not applied. Rows that are no calls (spans around them) are left out, yet counted by `row`;
-    what cannot be read is a row of nulls."""
+    rows: pl.LazyFrame
+    """CALL_LOG, its rules not applied, and BESIDE (what is no call); what cannot be read is a row of nulls."""
     has_prompts: bool
     """Whether the log can hold prompt text at all."""
 
+    @property
+    def calls(self) -> pl.LazyFrame:
+        """CALL_LOG of the calls alone; `row` counts the others too."""
+        return self.rows.filter(IS_CALL).drop(BESIDE)
 
-def open_log(section: LogSection, base: Path, *, date: str | None = None) -> OpenedLog:
+
+def open_log(section: LogSection, base: Path, *, date: str | None = None, output: Path | None = None) -> OpenedLog:
     """Find the files of a log and tell how they are read; nothing is normalised yet.
 
     Of Batch API files the times are read, once, for the lines that have none.
@@ -46,8 +52,10 @@ def open_log(section: LogSection, base: Path, *, date: str | None = None) -> Ope
         section: What the config says of the log.
         base: Folder that relative paths start from.
         date: Replaces `{date}`.
+        output: Folder of results, whose files are none of the log's where it lies in the log's folder.
 
     Raises:
+        NothingToDoError: The log is empty, and no format is named.
         UsageError: The path holds `{date}`, but there is no date.
         InputMissingError: No file is there, or one cannot be opened.
         DataError: A file is damaged, or is of another format than the config says.
@@ -55,7 +63,7 @@ def open_log(section: LogSection, base: Path, *, date: str | None = None) -> Ope
     """
     _check(section)
     path = dated_path(section.path, base, date)
-    files = [described(file, kind, hive) for file, kind, hive in found(path, "log.path")]
+    files = [described(file, kind, hive) for file, kind, hive in found(path, "log.path", output=output)]
     layout = _layout(section, path, files)
     _check_names(section, layout, files)
     wishes = Wishes(
@@ -71,8 +79,8 @@ def open_log(section: LogSection, base: Path, *, date: str | None = None) -> Ope
         raise ConfigError(f"log.prompts is for the format openai_batch; the log is {layout.name}: leave it out")
     else:
         groups = [(layout, group) for group in _alike(files, layout, section)]
-    calls = numbered([normalized(*_raw(group, layout, section), layout, wishes) for layout, group in groups])
-    return OpenedLog(layout.name, tuple(file.path for file in files), calls, _has_prompts(section, layout, files))
+    rows = numbered([normalized(*_raw(group, layout, section), layout, wishes) for layout, group in groups])
+    return OpenedLog(layout.name, tuple(file.path for file in files), rows, _has_prompts(section, layout, files))
 
 
 # ---- formats
@@ -102,39 +110,77 @@ def _check(section: LogSection) -> None:
 
 
 def _layout(section: LogSection, path: Path, files: Sequence[LogFile]) -> Format:
-    """The format that the config names, else the one that the columns show."""
-    names = list(dict.fromkeys(name for file in files for name in file.names))
-    if section.format == "table":
-        return table(section.columns, cache_in_input=section.cache_in_input, provider=section.provider)
+    """The format that the config names, else the one that the columns show; every file has to be of it."""
+    filled = [file for file in files if file.columns]
+    mapped = table(section.columns, cache_in_input=section.cache_in_input, provider=section.provider)
+    if section.format == mapped.name or (section.format is None and filled and "called_at" in section.columns):
+        for file in filled:
+            _check_time(section, mapped, file)
+        return mapped
     if section.format is None:
-        return _told(section, path, names)
+        return _told(section, path, files)
     wanted = FORMATS[section.format]
-    seen = looks_like(names)
-    renamed = bool(section.columns) and seen is None and wanted.resembles(names)  # the mapping stands in for the rest
-    if names and not wanted.fits(names) and not renamed:
-        advice = f"it looks like {seen}: set log.format = {seen!r}" if seen else _map_it()
-        raise DataError(
-            f"log {path} is no {wanted.name} log: it has the columns {names}, where {wanted.name} has "
-            f"{wanted.described()}; {advice}"
-        )
+    for file in filled:
+        _check_fits(section, file, wanted)
     return wanted
 
 
-def _told(section: LogSection, path: Path, names: list[str]) -> Format:
-    if not names:
+def _check_time(section: LogSection, layout: Format, file: LogFile) -> None:
+    wanted = section.columns["called_at"]
+    if not _there(wanted, file.names) and not _later(wanted, layout, [file]):
+        raise ConfigError(
+            f"log.columns.called_at names {wanted!r}, which log file {file.path} lacks; {_near(wanted, file.names)}"
+        )
+
+
+def _check_fits(section: LogSection, file: LogFile, wanted: Format) -> None:
+    seen = _seen(file)
+    renamed = bool(section.columns) and seen is None and wanted.resembles(file.names)  # the mapping stands for the rest
+    if wanted.fits(file.names) or renamed:
+        if wanted.name == OPENAI_BATCH.name and file.kind not in _VARYING:
+            raise DataError(
+                f"log file {file.path} is no {wanted.name} log: these are JSON lines; give the files as the API wrote "
+                "them, or set log.format = 'table' and map the columns in [log.columns]"
+            )
+        return
+    advice = f"it looks like {seen}: set log.format = {seen!r}" if seen else _map_it()
+    raise DataError(
+        f"log file {file.path} is no {wanted.name} log: it has the columns {file.names}, where {wanted.name} has "
+        f"{wanted.described()}; {advice}"
+    )
+
+
+def _told(section: LogSection, path: Path, files: Sequence[LogFile]) -> Format:
+    """The one format that every file shows which shows anything."""
+    if all(is_empty(file) for file in files):
+        raise NothingToDoError(f"log {path} is empty; nothing was written")
+    seen = {file.path: _seen(file) for file in files if file.columns}
+    if not seen:
         raise DataError(
             f"log {path} holds no columns to tell its format from; set log.format to one of {list(FORMATS)}"
         )
-    seen = looks_like(names)
-    if seen is not None:
-        if section.cache_in_input is not None:
-            raise ConfigError(
-                f"log.cache_in_input is for the format table, but the log looks like {seen}: leave it out"
-            )
-        return FORMATS[seen]
-    if "called_at" in section.columns:
-        return table(section.columns, cache_in_input=section.cache_in_input, provider=section.provider)
-    raise DataError(f"log {path} is of no known format ({', '.join(FORMATS)}): it has the columns {names}; {_map_it()}")
+    if unknown := next((file for file in files if file.columns and seen[file.path] is None), None):
+        raise DataError(
+            f"log file {unknown.path} is of no known format ({', '.join(FORMATS)}): it has the columns "
+            f"{unknown.names}; {_map_it()}"
+        )
+    (first, name), *_ = seen.items()
+    if other := next((one for one, its in seen.items() if its != name), None):
+        raise DataError(
+            f"the log {path} is of several formats: file {first} looks like {name}, {other} like {seen[other]}; "
+            "audit them one by one, each with a log.path of its own"
+        )
+    if section.cache_in_input is not None:
+        raise ConfigError(f"log.cache_in_input is for the format table, but the log looks like {name}: leave it out")
+    return FORMATS[str(name)]
+
+
+def _seen(file: LogFile) -> str | None:
+    """The format that a file looks like. Columns alone do not tell a batch: many a table has an id and a response."""
+    name = looks_like(file.names)
+    if name != OPENAI_BATCH.name or OBJECT in (file.columns.get(key) for key in ("response", "error")):
+        return name
+    return None
 
 
 def _map_it() -> str:
@@ -151,12 +197,20 @@ def _check_names(section: LogSection, layout: Format, files: Sequence[LogFile]) 
         return
     wanted = [(f"log.columns.{ours}", theirs) for ours, theirs in section.columns.items()]
     for key, name in [*wanted, *(("log.tenant", name) for name in section.tenant)]:
-        if not _there(name, names):
+        if not _there(name, names) and not _later(name, layout, files):
             raise ConfigError(f"{key} names {name!r}, which the log lacks; {_near(name, sorted(names))}")
 
 
-def _there(name: str, names: set[str]) -> bool:
+def _there(name: str, names: Collection[str]) -> bool:
     return name in names or ("." in name and name.partition(".")[0] in names)
+
+
+def _later(name: str, layout: Format, files: Sequence[LogFile]) -> bool:
+    """Whether JSON lines may hold a key, or do, beyond those that were looked at."""
+    varying = [file for file in files if file.kind in _VARYING]
+    if layout.name != "table" and varying and _there(name, layout.fields):
+        return True
+    return any(has_key(file, key) for file in varying for key in dict.fromkeys((name, name.partition(".")[0])))
 
 
 def _near(name: str, known: Sequence[str]) -> str:
@@ -168,7 +222,7 @@ def _has_prompts(section: LogSection, layout: Format, files: Sequence[LogFile]) 
     if layout.name == OPENAI_BATCH.name:
         return section.prompts is not None
     names = {name for file in files for name in file.names}
-    keys_vary = any(file.kind in ("lines", "document") for file in files)
+    keys_vary = any(file.kind in _VARYING for file in files)
     return "prompt" in section.columns or keys_vary or not names.isdisjoint(layout.prompts)
 
 
@@ -206,10 +260,8 @@ def _with_key(dtype: pl.DataType, key: str) -> pl.DataType:
 
 
 def _as_written(dtype: pl.DataType, seen: pl.DataType | None) -> pl.DataType:
-    """The type of a field in this file: some write objects as text, and an empty object where there is no list."""
-    if seen == TEXT:
-        return TEXT
-    return PAIRS if seen == OBJECT and isinstance(dtype, pl.List) else dtype
+    """The type of a field in this file: some write objects as text."""
+    return TEXT if seen == TEXT else dtype
 
 
 def _raw(group: Sequence[LogFile], layout: Format, section: LogSection) -> tuple[pl.LazyFrame, dict[str, pl.DataType]]:

@@ -15,27 +15,24 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from jobs.audit_config import AuditJob, WhatIfModel, WhatIfSection
-from jobs.audit_history import answers_of, read_history
-from jobs.calibrate_tables import WIN_RATE, read_labels
-from jobs.config import RouterSection
+from jobs.audit_config import WhatIfModel, WhatIfSection
+from jobs.audit_history import answers_of, unseen
+from jobs.audit_what_if_inputs import WhatIfInputs
+from jobs.calibrate_tables import WIN_RATE
 from jobs.evaluate_scores import OpenRouter, Scorer
-from routing.artifact import load, locate
 from routing.audit import what_if_prices, what_if_routed
 from routing.audit.answer_lengths import Answers, covariates_of, fit_lengths, repeats
-from routing.audit.what_if_advice import Ground, advice, assumptions, recommended
+from routing.audit.what_if_advice import Ground, advice, assumptions, choose, nothing_routed
 from routing.audit.what_if_costs import cost_curve
-from routing.audit.what_if_groups import by_day, groups_of
+from routing.audit.what_if_groups import BY_DAY, by_day, groups_of
 from routing.audit.what_if_points import points_of
 from routing.audit.what_if_prices import on_model
 from routing.audit.what_if_quality import Graded, QualityModel, fit_quality, quality_curve
 from routing.audit.what_if_routed import REASONS, PairModel, Served, Side
 from routing.audit.what_if_sums import RoutedPart, Sums, add
-from routing.audit.what_if_sweep import Found, sweep_of
+from routing.audit.what_if_sweep import Found, sweep_of, unrouted
 from routing.audit.what_if_tenants import Lengths, by_tenant
-from routing.errors import ConfigError, DataError
 from routing.metrics import Floats
-from routing.routers import OnnxRouter
 from routing.score import stable_hash
 from schemas.audit import AnswerLengths, UnroutedCalls, WhatIf
 
@@ -86,7 +83,8 @@ class _Scored:
         asked, rates, answered = (
             rows[name].cast(pl.Float64).to_numpy() for name in ("input_tokens", "win_rate", "output_tokens")
         )
-        return Answers(asked, rates, answered, rows["prompt_hash"].to_numpy())
+        tenants = rows["tenant"].cast(pl.Int64).to_numpy()
+        return Answers(asked, rates, answered, rows["prompt_hash"].to_numpy(), tenants)
 
 
 class _Prompts:
@@ -112,34 +110,33 @@ class _Prompts:
 
 
 def what_if(
-    job: AuditJob, calls: LoggedCalls, prices: pl.DataFrame, *, cache: Path, clock: Callable[[], float]
+    inputs: WhatIfInputs, calls: LoggedCalls, prices: pl.DataFrame, *, cache: Path, clock: Callable[[], float]
 ) -> WhatIfResult:
     """CALL_LOG + COSTS -> what routing would have cost and been worth at every alpha.
 
+    Where no call can be routed, the curve has no points, and the advice says why.
+
     Args:
-        job: An audit with a `[what_if]`.
+        inputs: Router, pair, labels and history.
         calls: The kept calls of its log.
         prices: See `routing.prices.price_snapshot`.
         cache: Folder of the win rates (see `jobs.evaluate_scores`).
         clock: Seconds.
 
     Raises:
-        ArtifactError: the router cannot be used.
-        ConfigError: it starts at embeddings; or a model of the pair has no price.
-        DataError: no call can be routed; or labels or history break their layout, or are too few.
-        InputMissingError: labels or history are not there.
+        ConfigError: a model of the pair has no price at the time of a call, or none for output.
+        DataError: labels are too few.
         StorageError: the cache cannot be written.
     """
-    section = job.config.what_if
-    if section is None:
-        raise ConfigError("this audit asks for no routing: add [what_if]")
+    section, opened, pair = inputs.section, inputs.router, inputs.pair
     started = clock()
-    opened = _open_router(section.router, job.base)
     prompts = _Prompts(opened, cache, clock)
-    pair = _pair_model(section.strong), _pair_model(section.weak)
     scored = _score(calls, prices, Served(*pair, section.replaces, prices), prompts)
-    labels = _labels(job, section, prompts)
-    history = _history(job, section, prompts)
+    if scored.routed.is_empty():
+        seconds = {"read": clock() - started - prompts.seconds, "score": prompts.seconds, "price": 0.0, "sweep": 0.0}
+        return WhatIfResult(_nothing(section, opened, scored.unrouted), pl.DataFrame(schema=BY_DAY), seconds)
+    labels = _labels(inputs, prompts)
+    history = _history(inputs, prompts, scored.tenants["tenant"].to_list())
     read_at = clock()
     points = points_of(scored.win_rates, section.points)
     lengths = _lengths(section, scored, history)
@@ -149,7 +146,14 @@ def what_if(
     _sum_up(sums, calls, prices, scored, pair=pair, lengths=lengths, quality=model)
     priced_at = clock()
     repeated = repeats(scored.routed["prompt_hash"].to_numpy())
-    costs = cost_curve(sums, lengths, repeated=repeated, draws=section.resamples, seed=section.seed)
+    costs = cost_curve(
+        sums,
+        lengths,
+        repeated=repeated,
+        draws=section.resamples,
+        seed=section.seed,
+        tokenizer_spread=section.tokenizer_spread,
+    )
     quality = None
     if labels is not None and model is not None:
         quality = quality_curve(
@@ -174,22 +178,6 @@ def what_if(
     return WhatIfResult(report, table, seconds)
 
 
-def _open_router(section: RouterSection, base: Path) -> OpenRouter:
-    artifact = load(locate(section.artifact, relative_to=base))
-    wanted = artifact.card.embedding
-    if wanted is not None:
-        raise ConfigError(
-            f"what_if.router: {artifact.card.name!r} starts at an embedding ({wanted.provider} {wanted.model}), which "
-            "has to be bought; an audit buys nothing: take a router whose graph starts at tokens"
-        )
-    router = OnnxRouter(artifact, threads=section.threads, token_budget=section.token_budget)
-    return OpenRouter(artifact.card.name, artifact, router)
-
-
-def _pair_model(section: WhatIfModel) -> PairModel:
-    return PairModel(section.name, section.provider, section.base_url)
-
-
 def _score(calls: LoggedCalls, prices: pl.DataFrame, served: Served, prompts: _Prompts) -> _Scored:
     marks, routed, left, tenants = [], [], [], []
     numbers: dict[str | None, int] = {}
@@ -207,13 +195,10 @@ def _score(calls: LoggedCalls, prices: pl.DataFrame, served: Served, prompts: _P
         kept = rows.select("side", number, "input_tokens", "output_tokens", stable_hash("prompt").alias("prompt_hash"))
         routed.append(kept.with_columns(prompts.win_rates(rows["prompt"])))
     reasons = _added(left, "reason")
-    inside = reasons.filter(pl.col("reason").is_null())
-    if inside.is_empty():
-        raise DataError(_nothing(reasons))
     return _Scored(
         marks=marks,
-        routed=pl.concat(routed),
-        paid_usd=inside["cost_usd"].item(),
+        routed=pl.concat(routed) if routed else pl.DataFrame(),
+        paid_usd=sum(reasons.filter(pl.col("reason").is_null())["cost_usd"], Decimal(0)),
         unrouted=[
             UnroutedCalls(reason=name, calls=row["calls"].item(), cost_usd=row["cost_usd"].item())
             for name in REASONS
@@ -232,30 +217,37 @@ def _added(tables: list[pl.DataFrame], key: str) -> pl.DataFrame:
     return total.sort(key)
 
 
-def _nothing(reasons: pl.DataFrame) -> str:
-    counts = ", ".join(f"{name}: {calls:,}" for name, calls in reasons.select("reason", "calls").iter_rows())
-    return (
-        f"what_if: no call of the log can be routed ({counts or 'there is none'}); name the models that answered it as "
-        "what_if.strong, what_if.weak or what_if.replaces, or take [what_if] out"
+def _nothing(section: WhatIfSection, opened: OpenRouter, left: list[UnroutedCalls]) -> WhatIf:
+    return WhatIf(
+        router=opened.name,
+        router_sha256=opened.artifact.sha256,
+        sweep=unrouted(section.strong.name, section.weak.name),
+        routed_calls=0,
+        routed_paid_usd=Decimal(0),
+        unrouted=left,
+        answer_lengths=[],
+        calibration="no call could be routed, so there is no quality to estimate",
+        quality_floor=section.quality_floor,
+        advice=nothing_routed(left),
+        assumptions=[],
     )
 
 
-def _labels(job: AuditJob, section: WhatIfSection, prompts: _Prompts) -> tuple[Graded, str] | None:
+def _labels(inputs: WhatIfInputs, prompts: _Prompts) -> tuple[Graded, str] | None:
     """Labelled prompts and their digest."""
-    if section.labels is None:
+    labels = inputs.labels
+    if labels is None:
         return None
-    labels = read_labels(section.labels, job.base)
     rates = labels.given if labels.given is not None else prompts.win_rates(labels.rows["prompt"]).to_numpy()
     return Graded(rates, labels.strong, labels.weak), labels.sha256
 
 
-def _history(job: AuditJob, section: WhatIfSection, prompts: _Prompts) -> dict[str, Answers]:
-    """Model -> answers that `what_if.history` holds."""
-    if section.history is None:
-        return {}
-    names = (section.strong.name, section.weak.name)
-    tables = read_history(job.path(section.history), names, seed=section.seed)
-    return {name: answers_of(rows, prompts.win_rates(rows["prompt"].drop_nulls())) for name, rows in tables.items()}
+def _history(inputs: WhatIfInputs, prompts: _Prompts, tenants: Sequence[str | None]) -> dict[str, Answers]:
+    """Model -> answers of the history."""
+    return {
+        name: answers_of(rows, prompts.win_rates(rows["prompt"].drop_nulls()), tenants)
+        for name, rows in inputs.history.items()
+    }
 
 
 def _lengths(section: WhatIfSection, scored: _Scored, history: dict[str, Answers]) -> tuple[Lengths, Lengths]:
@@ -263,11 +255,11 @@ def _lengths(section: WhatIfSection, scored: _Scored, history: dict[str, Answers
     covariates = covariates_of(asked, scored.win_rates)
 
     def fitted(side: Side, model: WhatIfModel) -> Lengths:
-        own = scored.answers(side)
-        answers = own.with_more(history[model.name]) if model.name in history else own
+        answers = scored.answers(side)
+        if model.name in history:
+            answers = answers.with_more(unseen(history[model.name], answers))
         lengths = fit_lengths(answers, covariates, assumed=float(model.expected_output_tokens), seed=section.seed)
-        tenant = scored.routed.filter(pl.col("side") == int(side))["tenant"].to_numpy()
-        return by_tenant(lengths, own, tenant, len(scored.tenants))
+        return by_tenant(lengths, answers, len(scored.tenants))
 
     return fitted(Side.STRONG, section.strong), fitted(Side.WEAK, section.weak)
 
@@ -317,9 +309,7 @@ def _report(
 ) -> WhatIf:
     floor, quality = section.quality_floor, found.quality
     sweep = sweep_of(found, floor)
-    chosen = None
-    if floor is not None and quality is not None and quality.share is not None:
-        chosen = recommended([point.cost_usd.value for point in sweep.points], quality.share, floor)
+    chosen = choose(sweep, floor)
     count = None if labels is None else len(labels[0].win_rates)
     ground = Ground(
         models=pair,
@@ -328,6 +318,7 @@ def _report(
         at_standard=found.sums.at_standard,
         labels=count,
         effective_labels=None if quality is None else quality.effective_labels,
+        tokenizer_spread=section.tokenizer_spread,
     )
     return WhatIf(
         router=opened.name,
@@ -349,7 +340,8 @@ def _report(
         label_rows=count,
         calibration="no labels, so no quality: only the router's own claim" if model is None else model.method,
         quality_floor=floor,
-        recommended=chosen,
+        recommended=None if chosen is None else chosen.point,
+        alone=None if chosen is None else chosen.alone,
         advice=advice(sweep, chosen, floor, labelled=labels is not None, paid_usd=float(scored.paid_usd)),
         assumptions=assumptions(ground),
     )

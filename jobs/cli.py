@@ -329,7 +329,11 @@ def _with_budget(overrides: list[str], max_usd: str | None) -> list[str]:
 
 def main(args: list[str] | None = None) -> None:
     """Run a command and exit with its code; errors made for people are shown without a traceback."""
-    sys.exit(invoke(sys.argv[1:] if args is None else args))
+    from jobs.interrupting import interruptible
+
+    with interruptible():
+        code = invoke(sys.argv[1:] if args is None else args)
+    sys.exit(code)
 
 
 def invoke(args: list[str]) -> int:
@@ -354,7 +358,7 @@ def invoke(args: list[str]) -> int:
 
 
 def _interrupted() -> int:
-    """Ctrl-C outside of dispatch, where nothing is in flight: typer turns it into this exit code."""
+    """Ctrl-C or SIGTERM outside of dispatch, where nothing is in flight: typer turns it into this exit code."""
     from jobs import console
 
     message = "interrupted; run the same command again to go on"

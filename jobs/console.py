@@ -241,25 +241,25 @@ def show_manifest(manifest: Manifest, output: str) -> None:
     for name in ("", "queries", "mean output tokens", "cost"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     identity = manifest.identity
-    for model in dict.fromkeys((identity.strong["name"], identity.weak["name"])):
-        sums = manifest.models.get(model)
-        if sums is None:
-            continue
+    names = dict.fromkeys((identity.strong["name"], identity.weak["name"]))
+    for model, sums in ((name, manifest.models[name]) for name in names if name in manifest.models):
         mean = sums["mean_output_tokens"]
         table.add_row(
             model, f"{sums['rows']:,}", "-" if mean is None else f"{mean:.1f}", usd(Decimal(str(sums["cost_usd"])))
         )
     table.add_section()
     table.add_row("total", f"{rows['published']:,}", "", usd(totals.cost_usd))
-    table.add_row("all strong, modelled", "", "", usd(totals.all_strong_usd))
-    table.add_row("all weak, modelled", "", "", usd(totals.all_weak_usd))
+    answered = rows["ok"] + rows["truncated"]
+    if answered:
+        table.add_row("all strong, modelled", "", "", usd(totals.all_strong_usd))
+        table.add_row("all weak, modelled", "", "", usd(totals.all_weak_usd))
     if totals.saved_share is not None:
         table.add_row(
             "saved against all strong", "", "", f"{usd(totals.saved_vs_strong_usd)} ({totals.saved_share:.1%})"
         )
     STDERR.print(table)
     say(
-        f"rows: {rows['read']:,} read, {rows['ok']:,} answered, {rows['truncated']:,} truncated, "
+        f"rows: {rows['read']:,} read, {answered:,} answered ({rows['truncated']:,} truncated), "
         f"{rows['failed']:,} failed, {rows['unsent']:,} unsent, {rows['rejected']:,} rejected; "
         f"{totals.attempts:,} calls; {threshold(manifest.split)}"
     )

@@ -1,22 +1,20 @@
 """`nightroute demo`: the routers in a browser, offline. Starts Streamlit on this machine and waits for its end."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 import webbrowser
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from jobs import console
+from jobs.interrupting import interruptible
 from jobs.report.palette import DARK, LIGHT
 from routing.artifact import RouterArtifact, load, locate
 from routing.errors import ConfigError, TryLaterError
@@ -99,7 +97,7 @@ def demo(*, routers: Sequence[str], port: int | None, open_browser: bool) -> int
     url = f"http://{HOST}:{address}"
     line, environment = command(address, routers), {**os.environ, **ENVIRONMENT}
     # Its own words go to stderr; stdout is for our line.
-    with _stopping(), subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL) as child:  # noqa: S603 - our own
+    with interruptible(), subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL) as child:  # noqa: S603 - our own
         try:
             _wait_until_ready(child, address)
             console.say(f"the demo is at {url}; Ctrl-C ends it")
@@ -164,21 +162,6 @@ def free_port(port: int) -> int:
         raise ConfigError(
             f"cannot listen on {HOST}:{port}: {reason}; name another port, or none for a free one"
         ) from error
-
-
-@contextmanager
-def _stopping() -> Iterator[None]:
-    """Turn SIGTERM into what Ctrl-C is, and let neither be ignored: the child must not outlive us."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:

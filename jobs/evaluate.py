@@ -6,9 +6,9 @@ found before anything is scored.
 
 import os
 import platform
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -225,5 +225,6 @@ def _write(folder: Path, report: EvaluationReport, frames: Mapping[str, pl.DataF
     page = folder / PAGE
     write_text(page, evaluation_page(report), staging)
     write_json(folder / REPORT, report, staging)
-    shutil.rmtree(staging, ignore_errors=True)
+    with suppress(OSError):  # somebody else's files in it stay
+        staging.rmdir()
     return page

@@ -14,6 +14,7 @@ import polars as pl
 from jobs.config import Job
 from jobs.night import SIDES, package_version, saved_job
 from jobs.publishing import MANIFEST
+from jobs.report.phrases import plural
 from jobs.run_sweep import Compared, Doubt, GroupOf, doubt, histogram, sweep_run
 from jobs.rundir import RunDir, read_json
 from routing.errors import DataError, InputMissingError, TryLaterError, UsageError
@@ -71,6 +72,7 @@ def run_report(run_dir: Path, *, groups: Sequence[str] = (), now: datetime) -> R
     n, n_strong, paid = compared.row(0)
     sweep, at_run = _sweep(published, table, bills) if n else (None, None)
     slice_s, slices = _slices(table)
+    notes = [*_outcomes(manifest, _failed(table)), *_about_the_curve(manifest, n, sweep=sweep, at_run=at_run)]
     return RunReport(
         name=published.job.config.name + (f", {published.job.date}" if published.job.date else ""),
         created_at=now,
@@ -90,7 +92,7 @@ def run_report(run_dir: Path, *, groups: Sequence[str] = (), now: datetime) -> R
         compared_strong=n_strong,
         compared_usd=paid,
         at_run=at_run,
-        notes=list(_notes(manifest, n, sweep=sweep, at_run=at_run)),
+        notes=notes,
     )
 
 
@@ -182,6 +184,12 @@ def _errors(table: pl.LazyFrame) -> list[FailedQueries]:
     counted = found.agg(queries=pl.len(), attempts=pl.col("attempts").sum())
     ordered = counted.sort("queries", "error_code", "route", descending=[True, False, True])
     return [FailedQueries.model_validate(row) for row in _rows(ordered)]
+
+
+def _failed(table: pl.LazyFrame) -> dict[str, int]:
+    """Error code -> queries without an answer; a truncated answer has a code too."""
+    found = table.filter(pl.col("status") == "failed").group_by("error_code").agg(n=pl.len())
+    return {row["error_code"]: row["n"] for row in _rows(found.sort("n", "error_code", descending=[True, False]))}
 
 
 def _routes(table: pl.LazyFrame, manifest: Manifest) -> list[RouteBill]:
@@ -280,6 +288,7 @@ def _alpha(manifest: Manifest) -> float | None:
 
 
 def _doubt(published: PublishedRun, table: pl.LazyFrame, side: str) -> Doubt | None:
+    """Modelled answers pay the standard rate (docs/cost.md), whatever tier the replies of this run came from."""
     models, prices = published.job.config.models, pl.read_parquet(published.run.prices)
     model = models.strong if side == "strong" else models.weak
     rates = rate_card(
@@ -294,13 +303,31 @@ def _doubt(published: PublishedRun, table: pl.LazyFrame, side: str) -> Doubt | N
     return doubt(lengths, float(rates.output_usd_per_mtok or 0), assumed_tokens=model.expected_output_tokens)
 
 
-def _notes(manifest: Manifest, compared: int, *, sweep: Sweep | None, at_run: int | None) -> Iterator[str]:
-    rows, split = manifest.rows, manifest.split
+def _outcomes(manifest: Manifest, failed: dict[str, int]) -> Iterator[str]:
+    """What became of the queries, where it is not an answer."""
+    rows, unknown = manifest.rows, manifest.totals.unknown_calls
+    answered = rows["ok"] + rows["truncated"]
+    if failed:
+        codes = ", ".join(f"{code} {count:,}" for code, count in failed.items())
+        nothing = "" if answered else "Nothing was answered: "
+        yield f"{nothing}{rows['failed']:,} of {rows['published']:,} queries failed ({codes})."
     if rows["unsent"]:
         yield f"{rows['unsent']:,} queries were not sent: the run was stopped before them and published as it was."
-    if sweep is None:
+    if rows["truncated"]:
+        verb = plural(rows["truncated"], "was", "were")
+        yield f"{rows['truncated']:,} of {answered:,} answers {verb} truncated at the token limit."
+    if unknown:
+        yield (
+            f"{unknown:,} {plural(unknown, 'call was', 'calls were')} in flight when the run was killed. The provider "
+            "may have billed them; they are in no sum."
+        )
+
+
+def _about_the_curve(manifest: Manifest, compared: int, *, sweep: Sweep | None, at_run: int | None) -> Iterator[str]:
+    rows, split = manifest.rows, manifest.split
+    if sweep is None and (rows["ok"] or rows["truncated"]):
         yield "There is no curve over alpha: no answer has a price on both models. Add [[prices]] to the config."
-    elif compared < rows["published"]:
+    elif sweep is not None and compared < rows["published"]:
         yield (
             f"The curve is about {compared:,} of {rows['published']:,} queries: the others have no billed answer, or "
             "no price on one of the models."

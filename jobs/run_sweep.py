@@ -115,8 +115,8 @@ def sweep_run(
         for k in range(len(points.n_strong))
     ]
     found = Sweep(
-        strong=SingleModel(model=models[0], cost_usd=curve[-1].cost_usd),
-        weak=SingleModel(model=models[1], cost_usd=curve[0].cost_usd),
+        strong=SingleModel(model=models[0], cost_usd=curve[-1].cost_usd, saving_share=curve[-1].saving_share),
+        weak=SingleModel(model=models[1], cost_usd=curve[0].cost_usd, saving_share=curve[0].saving_share),
         best_single=models[0],
         points=curve,
         groups=_groups(compared, points, groups),

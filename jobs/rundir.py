@@ -133,6 +133,7 @@ def storing(path: Path) -> Iterator[None]:
     """Turn what the disk says into one message.
 
     Raises:
+        ConfigError: a file stands where a folder is needed; no waiting mends that.
         StorageError: full, read-only, no permission.
     """
     try:
@@ -141,7 +142,9 @@ def storing(path: Path) -> Iterator[None]:
         # polars reports a failed write as its own error type, with the system's words inside.
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         if isinstance(error, FileExistsError | NotADirectoryError):
-            reason = f"{error.filename} is a file or lies below one, a folder is needed there"
+            raise ConfigError(
+                f"{path} cannot be written: {error.filename} is a file or lies below one; name a folder"
+            ) from error
         raise StorageError(
             f"{path} cannot be written: {reason}; free or mend the disk, or choose another folder, "
             "then run the same command again"
@@ -185,14 +188,32 @@ def at_work(run: RunDir) -> Iterator[None]:
     """Create the folder if need be, hold its lock, and begin with an empty staging folder.
 
     Raises:
+        ConfigError: the folder holds a `staging` that is not ours to empty.
         StorageError: the disk refuses.
         TryLaterError: another process works on this run.
     """
+    check_staging(run)
     run.prepare()
     with locked(run):
         with storing(run.staging):
             shutil.rmtree(run.staging, ignore_errors=True)
         yield
+
+
+def check_staging(run: RunDir) -> None:
+    """Look whether staging may be emptied: before the lock is taken for the first time, nothing in it is ours.
+
+    Raises:
+        ConfigError: it holds files.
+        StorageError: the disk refuses.
+    """
+    with storing(run.staging):
+        foreign = not run.lock.exists() and run.staging.is_dir() and any(run.staging.iterdir())
+    if foreign:
+        raise ConfigError(
+            f"{run.staging} holds files that nightroute did not write, and that it would delete; "
+            "name a folder for the results that is theirs alone"
+        )
 
 
 def is_locked(run: RunDir) -> bool:

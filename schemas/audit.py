@@ -26,11 +26,17 @@ class RowCounts(Part):
     """What became of the rows. read = rejected + duplicated + kept; the others count kept rows."""
 
     read: int
+    left_out: int = 0
+    """Rows of the log that are no calls, and in none of the others: spans around calls, queries that were not sent."""
+    long_cache_writes: int = 0
+    """Calls that wrote to the cache for an hour. Prices know writes for five minutes, so their cost is too low."""
     rejected: int
     duplicated: int
     """Rows that repeat an earlier one: same id, same time, model and tokens. Counted once."""
     kept: int
     null_ids: int
+    identical_null_ids: int = 0
+    """Rows without an id that are like an earlier one in everything else. Kept: they may be two calls."""
     reused_ids: int
     """Rows whose id stands on another, different call too. Kept: gateways write static ids."""
     unpriced: int
@@ -115,6 +121,8 @@ class PriceChange(Part):
     calls_after: int
     stale_calls: int
     """Calls after it whose logged spend is what the old price gives: the logger's table was not updated."""
+    stale_usd: Decimal = Decimal(0)
+    """Logged minus recomputed, over those."""
 
 
 class ControlDifference(Part):
@@ -142,7 +150,7 @@ class Reconciliation(Part):
     price_changes: list[PriceChange]
     control: list[ControlDifference] = Field(default_factory=list)
     control_keys: int | None = None
-    """Keys compared; null without control totals."""
+    """Keys compared; null without control totals, 0 where they are of other days than the log."""
 
 
 class Spend(Part):
@@ -197,7 +205,7 @@ class Waste(Part):
 
     failed_calls: int
     failed_usd: Decimal
-    """Cost of failed calls whose tokens were billed."""
+    """Cost of failed calls whose tokens are in the log: they are taken as charged, unless it says otherwise."""
     retried_calls: int
     extra_attempts: int
     """Attempts beyond the first; what they cost, no log says."""
@@ -256,6 +264,9 @@ class WhatIf(Part):
     """Share of the strong model's quality that has to be kept."""
     recommended: int | None = None
     """Index of the cheapest point whose quality, at the lower end, holds the floor; null without one."""
+    alone: str | None = None
+    """The model to send every call to, since no point is cheaper and shown to hold the floor: routing buys nothing.
+    `recommended` is then its end of the curve, but the figures are those of the single model."""
     advice: str
     """The recommendation in a sentence, or why there is none."""
     assumptions: list[str]

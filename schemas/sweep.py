@@ -69,6 +69,8 @@ class SingleModel(Part):
 
     model: str
     cost_usd: Estimate
+    saving_share: Estimate
+    """Against all strong."""
     quality: Estimate | None = None
 
 

@@ -11,6 +11,7 @@ from jobs.audit_books import Books, keep_books
 from jobs.audit_calls import StoredCalls, store_calls
 from jobs.audit_config import PageSection
 from jobs.audit_log import OpenedLog
+from routing.audit.control import conform
 from routing.prices import price_snapshot
 from schemas.billing import PriceOverride
 from schemas.call_log import CallLog
@@ -50,7 +51,12 @@ def opened(calls: pl.DataFrame, folder: Path) -> OpenedLog:
     """A log of one file."""
     file = folder / "log.jsonl"
     file.write_text('{"a": "line"}\n' * calls.height, encoding="utf-8")
-    return OpenedLog(format="table", files=(file,), calls=calls.lazy(), has_prompts=True)
+    return OpenedLog(
+        format="table",
+        files=(file,),
+        rows=calls.lazy().with_columns(is_call=True, long_cache_write=False),
+        has_prompts=True,
+    )
 
 
 def stored(calls: pl.DataFrame, folder: Path, *, part_rows: int = 2) -> StoredCalls:
@@ -69,4 +75,5 @@ def booked(
 ) -> Books:
     """The books of a log."""
     found = stored(calls, folder, part_rows=part_rows)
-    return keep_books(found, prices, control=control, page=page or PageSection())
+    totals = None if control is None else conform(control)
+    return keep_books(found, prices, control=totals, page=page or PageSection())

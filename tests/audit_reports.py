@@ -25,8 +25,10 @@ def large_report(tenants: int = 100, days: int = 90, points: int = 101) -> a.Aud
     """Every part: 100 tenants on 90 days, a curve of 101 points for each of them, and everything that can be wrong."""
     paid = _paid(tenants, days)
     rows = a.RowCounts(
-        read=1_268_411, rejected=3_902, duplicated=12_514, kept=1_251_995, null_ids=6_260, reused_ids=118,
-        unpriced=8_731, unbilled=20_114, failed=15_733, missing_prompts=25_020,
+        read=1_268_411, left_out=48_210, rejected=3_902, duplicated=12_514, kept=1_251_995,
+        long_cache_writes=2_406, null_ids=6_260,
+        identical_null_ids=1_204, reused_ids=118, unpriced=8_731, unbilled=20_114, failed=15_733,
+        missing_prompts=25_020,
     )  # fmt: skip
     return a.AuditReport(
         name="Platform, autumn quarter",
@@ -92,8 +94,8 @@ def small_report(**changes: Any) -> a.AuditReport:
 def row_counts(**changes: int) -> a.RowCounts:
     """Counts of a log that nothing is wrong with, but for what is named."""
     counts = {
-        "read": 300, "rejected": 0, "duplicated": 0, "kept": 300, "null_ids": 0, "reused_ids": 0, "unpriced": 0,
-        "unbilled": 0, "failed": 0, "missing_prompts": 0,
+        "read": 300, "rejected": 0, "duplicated": 0, "kept": 300, "null_ids": 0, "identical_null_ids": 0,
+        "reused_ids": 0, "unpriced": 0, "unbilled": 0, "failed": 0, "missing_prompts": 0,
     }  # fmt: skip
     return a.RowCounts(**{**counts, **changes})
 
@@ -148,7 +150,7 @@ def what_if(paid: a.Paid, *, points: int = 11, graded: bool = True, recommended:
         else "no labels were given: add [what_if.labels] with graded prompts",
         quality_floor=0.97 if graded else None,
         recommended=best,
-        advice=f"Alpha {curve.points[best].alpha:.3f} keeps 97 % of the strong model's quality at the lowest cost."
+        advice=f"Alpha {curve.points[best].alpha:.6f} keeps 97 % of the strong model's quality at the lowest cost."
         if best is not None
         else "No alpha is recommended: without labels nobody knows what the cheaper answers are worth.",
         assumptions=[
@@ -191,10 +193,16 @@ def sweep(total: float, groups: list[float], *, calls: int, points: int, graded:
 
     return s.Sweep(
         strong=s.SingleModel(
-            model=STRONG, cost_usd=around(strong, 0.004 * total), quality=around(0.872, 0.009) if graded else None
+            model=STRONG,
+            cost_usd=around(strong, 0.004 * total),
+            saving_share=around(0.0, 0.0),
+            quality=around(0.872, 0.009) if graded else None,
         ),
         weak=s.SingleModel(
-            model=WEAK, cost_usd=around(cost(0), 0.021 * total), quality=around(0.741, 0.013) if graded else None
+            model=WEAK,
+            cost_usd=around(cost(0), 0.021 * total),
+            saving_share=around((strong - cost(0)) / (1.07 * whole), 0.021 * total / whole),
+            quality=around(0.741, 0.013) if graded else None,
         ),
         best_single=STRONG,
         points=[point(k, share) for k, share in enumerate(shares)],
@@ -338,6 +346,7 @@ def _reconciliation(rows: a.RowCounts) -> a.Reconciliation:
                 provider="anthropic", model="claude-sonnet-4-5-20250929", processing="standard", changed_at=at(52),
                 before_price_id="anthropic/claude-sonnet-4-5/1", after_price_id="anthropic/claude-sonnet-4-5/2",
                 calls_before=150_811, calls_after=111_189, stale_calls=41_204,
+                stale_usd=usd(10_900.5) - usd(10_124.847205925926),
             )
         ],
         control=[

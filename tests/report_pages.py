@@ -71,8 +71,25 @@ def check_numbers(document: Any, page: Element) -> set[str]:
             assert Decimal(raw) == 0, place
             continue
         written, tolerance = read(text)
-        assert abs(written - Decimal(raw)) <= tolerance, (place, text, raw)
+        exact = abs(Decimal(raw)) if element.attributes.get("data-shown") == "size" else Decimal(raw)
+        assert abs(written - exact) <= tolerance, (place, text, raw)
     return {element.attributes["data-json"] for element in shown}
+
+
+def section(page: Element, name: str) -> Element:
+    """The section of a page with this heading's id."""
+    return page.one("section", aria_labelledby=name)
+
+
+def table(page: Element, caption: str) -> Element:
+    """The one table whose caption has these words."""
+    (found,) = [t for t in page.all("table") if caption in t.one("caption").words]
+    return found
+
+
+def cells(row: Element) -> list[str]:
+    """What stands in a row, its head first."""
+    return [cell.words for cell in row.all("th") + row.all("td")]
 
 
 def check_inert(html: str, page: Element, *, script: bool) -> None:

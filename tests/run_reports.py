@@ -33,13 +33,15 @@ def table(n: int = 200, *, alpha: float = 0.6) -> pl.DataFrame:
 
 def manifest(frame: pl.DataFrame, **changes: Any) -> Manifest:
     """Its manifest, added up here in another way."""
+    compared = frame["strong_cost_usd"].count() > 0
     strong = frame.filter(pl.col("route") == "strong").height
     status = dict(frame["status"].value_counts().iter_rows())
     model = {"base_url": URL, "params": "{}"}
     totals = {
-        "cost_usd": _sum(frame, "cost_usd"), "all_strong_usd": _sum(frame, "strong_cost_usd"),
-        "all_weak_usd": _sum(frame, "weak_cost_usd"), "saved_vs_strong_usd": _sum(frame, "saved_vs_strong_usd"),
-        "saved_share": float(_sum(frame, "saved_vs_strong_usd") / (_sum(frame, "strong_cost_usd") or 1)),
+        "cost_usd": _sum(frame, "cost_usd"), "all_strong_usd": _sum(frame, "strong_cost_usd") if compared else None,
+        "all_weak_usd": _sum(frame, "weak_cost_usd") if compared else None,
+        "saved_vs_strong_usd": _sum(frame, "saved_vs_strong_usd") if compared else None,
+        "saved_share": float(_sum(frame, "saved_vs_strong_usd") / _sum(frame, "strong_cost_usd")) if compared else None,
         "unpriced_rows": frame["unpriced_reason"].count(), "spent_usd": _sum(frame, "cost_usd"), "unknown_calls": 0,
         "input_tokens": int(frame["input_tokens"].sum()), "cached_tokens": 0,
         "output_tokens": int(frame["output_tokens"].sum()), "reasoning_tokens": 0,

@@ -3,7 +3,7 @@
 from jobs.report.audit_books import absent, rows_table, trust_tables
 from jobs.report.audit_paid import alone, days_plate, errors_table, paid_cell, prompts_table, spend_tables
 from jobs.report.audit_trust import TOLERATED, Trust, trust
-from jobs.report.audit_what_if import verdict_quality, verdict_saving, what_if_section
+from jobs.report.audit_what_if import unrouted_table, verdict_quality, verdict_saving, what_if_section
 from jobs.report.dial import Tile
 from jobs.report.environment import render, script
 from jobs.report.numbers import modelled, number, observed
@@ -13,9 +13,9 @@ from jobs.report.views import Cell, Column, Emphasis, Table, Words, most
 from schemas.audit import AuditReport, WhatIf
 
 _LEVELS = {
-    "holds": Emphasis("holds", "good"),
-    "holds with remarks": Emphasis("holds, with remarks", "good"),
-    "does not hold": Emphasis("does not hold", "bad"),
+    "holds": Emphasis("yes", "good"),
+    "holds with remarks": Emphasis("yes, with remarks", "good"),
+    "does not hold": Emphasis("no", "bad"),
 }
 
 
@@ -53,6 +53,7 @@ def audit_page(report: AuditReport) -> str:
         waste=_waste(report),
         wasted=bool(waste.failed_calls or waste.retried_calls or waste.extra_attempts or waste.duplicated_logged_usd),
         what_if=what_if,
+        unrouted=None if what_if is not None or report.what_if is None else unrouted_table(report, report.what_if),
         graded=what_if is not None and what_if.graded,
         files=_files(report),
         number=number,
@@ -69,14 +70,14 @@ def _verdict(report: AuditReport, found: Trust) -> list[Tile]:
     about = len(found.findings)
     told = f"{about} {plural(about, 'thing')} to know" if about else "nothing speaks against it"
     if found.breaking:
-        told = f"{found.breaking} of {about} remarks {plural(found.breaking, 'breaks', 'break')} it"
+        told = f"{found.breaking} of {told} {plural(found.breaking, 'makes', 'make')} its totals unreliable"
     return [
         Tile(
             "was paid", [paid_cell(total, "paid", "total")],
             ["for ", observed(total.calls, "count", "paid", "total", "calls"), " calls; ", *unpriced], "observed",
         ),
         *_verdict_what_if(report),
-        Tile("the log", [_LEVELS[found.level]], [told]),
+        Tile("can the log be trusted?", [_LEVELS[found.level]], [told]),
     ]  # fmt: skip
 
 
@@ -90,7 +91,7 @@ def _verdict_what_if(report: AuditReport) -> list[Tile]:
     return [
         Tile(saves, nothing, [*_range(what_if), what_if.advice])
         if saving is None
-        else Tile(saves, [saving[0]], saving[1], "modelled"),
+        else Tile(saves, *saving, "modelled"),
         Tile(keeps, nothing, [f"not known: {what_if.calibration}"])
         if quality is None
         else Tile(keeps, [quality], ["of the strong model's quality, as the labels grade it"], "modelled"),
@@ -98,22 +99,22 @@ def _verdict_what_if(report: AuditReport) -> list[Tile]:
 
 
 def _range(what_if: WhatIf) -> Words:
-    """What every alpha would have cost, where none is recommended."""
+    """What one model alone would have cost, where no alpha is recommended."""
     if not what_if.sweep.points:
         return []
-    ends = [
-        modelled(what_if.sweep.points[k].cost_usd.value, "about", "what_if", "sweep", "points", k, "cost_usd", "value")
-        for k in (0, len(what_if.sweep.points) - 1)
-    ]
+    weak, strong = (
+        modelled(getattr(what_if.sweep, side).cost_usd.value, "about", "what_if", "sweep", side, "cost_usd", "value")
+        for side in ("weak", "strong")
+    )
     paid = observed(what_if.routed_paid_usd, "money", "what_if", "routed_paid_usd")
-    return ["From ", ends[0], " (all weak) to ", ends[1], " (all strong) instead of ", paid, ", as modelled. "]
+    return ["From ", weak, " (all weak) to ", strong, " (all strong) instead of ", paid, ", as modelled. "]
 
 
 def _waste(report: AuditReport) -> Words:
     waste, path = report.paid.waste, ("paid", "waste")
     return [
-        observed(waste.failed_calls, "count", *path, "failed_calls"), " calls failed; those whose tokens were billed "
-        "cost ", observed(waste.failed_usd, "money", *path, "failed_usd"), ". ",
+        observed(waste.failed_calls, "count", *path, "failed_calls"), " calls failed; those whose tokens are in the "
+        "log are counted as charged: ", observed(waste.failed_usd, "money", *path, "failed_usd"), ". ",
         observed(waste.retried_calls, "count", *path, "retried_calls"), " calls took more than one attempt, ",
         observed(waste.extra_attempts, "count", *path, "extra_attempts"), " attempts beyond the first; what those "
         "cost, no log says. A plain sum over the log counts duplicated rows twice: ",

@@ -13,19 +13,23 @@ from schemas.audit import AuditReport, ControlDifference, Reconciliation
 NO_NAME = "(not named)"
 
 ROWS: Final = {
-    "read": ("read", "all rows of the log"),
+    "read": ("read", "all calls of the log"),
+    "left_out": ("that are no calls", "spans around calls, queries that were never sent; in no other number"),
     "rejected": ("rejected", "they broke a rule of the format; in no number below"),
     "duplicated": ("duplicated", "same id, time, model and tokens as an earlier row; counted once"),
     "kept": ("kept", "every number of this page is about these"),
     "null_ids": ("without an id", "cannot be checked for duplicates"),
+    "identical_null_ids": ("without an id and like an earlier one", "twice in the log, or two equal calls; counted"),
     "reused_ids": ("under the id of another call", "gateways write static ids; counted"),
+    "long_cache_writes": ("written to the cache for an hour", "priced as five-minute writes, which is too low"),
     "unpriced": ("without a price", "in no sum of dollars"),
     "unbilled": ("answered by a gateway's cache", "cost $0"),
     "failed": ("failed", "see waste and errors"),
     "missing_prompts": ("without prompt text", "cannot be routed"),
 }
 """Field of RowCounts -> what it counts, what that means."""
-_OF_READ = ("read", "rejected", "duplicated", "kept")
+_WHOLE = ("read", "left_out")
+_OF_READ = (*_WHOLE, "rejected", "duplicated", "kept")
 
 
 def absent(report: AuditReport, tables: Sequence[Table]) -> list[str]:
@@ -33,7 +37,7 @@ def absent(report: AuditReport, tables: Sequence[Table]) -> list[str]:
     found = report.reconciliation
     rows = [f"rows {label}" for name, (label, _) in ROWS.items() if not getattr(found.rows, name)]
     missing = [table.title.lower() for table in tables if not table.rows]
-    if found.control_keys is None:
+    if not found.control_keys:
         missing.remove("differences from the control totals")
     return list(dict.fromkeys([*rows, *missing]))
 
@@ -56,8 +60,8 @@ def rows_table(found: Reconciliation) -> Table:
         if not value and name not in ("read", "kept"):
             continue
         whole = counts.read if name in _OF_READ else counts.kept
-        shown = "" if name == "read" else "of rows read" if name in _OF_READ else "of rows kept"
-        part: list[Cell] = ["", ""] if name == "read" else [share(value, whole), share_bar(value / (whole or 1))]
+        shown = "" if name in _WHOLE else "of rows read" if name in _OF_READ else "of rows kept"
+        part: list[Cell] = ["", ""] if name in _WHOLE else [share(value, whole), share_bar(value / (whole or 1))]
         rows.append([label, observed(value, "count", "reconciliation", "rows", name), *part, shown, about])
     columns = [
         Column("rows", numeric=False), Column("count"), Column("share"), BAR,
@@ -161,12 +165,14 @@ def _price_changes(found: Reconciliation) -> Table:
             observed(change.calls_before, "count", *path, "calls_before"),
             observed(change.calls_after, "count", *path, "calls_after"),
             observed(change.stale_calls, "count", *path, "stale_calls"),
+            observed(change.stale_usd, "balance", *path, "stale_usd"),
             f"{change.before_price_id}, then {change.after_price_id}",
         ])  # fmt: skip
     columns = [
         Column("model", numeric=False), Column("provider", numeric=False), Column("tier", numeric=False),
         Column("new price from", numeric=False, whole=True), Column("before", "calls"), Column("after", "calls"),
         Column("at the old price", "calls", "Calls after the change that the log books at the price before it"),
+        Column("off by", about="Logged minus recomputed, of the calls at the old price"),
         Column("prices", numeric=False),
     ]  # fmt: skip
     return most(Table("Prices that changed while the log ran.", columns, rows, "Price changes", "observed"))

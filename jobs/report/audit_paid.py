@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, time
 from typing import Final
 
 from jobs.report.audit_books import NO_NAME
+from jobs.report.charts import shortened
+from jobs.report.day_bins import Bin, binned
 from jobs.report.numbers import Number, observed, written
 from jobs.report.phrases import share, unless_unpriced
 from jobs.report.time_charts import Event, Stack, fill_swatch, share_bar, spark, time_chart
@@ -15,7 +17,6 @@ from schemas.audit import AuditReport, DaySpend, Paid, Spend
 NO_TENANT = "(no tenant)"
 LAYERS: Final = ("var(--t0)", "var(--t1)", "var(--t2)", "var(--t3)")
 OTHERS: Final = "var(--rest)"
-_DAY: Final = timedelta(days=1)
 _SPARK_DAYS: Final = 3
 """From here on a line says something."""
 _SPEND_COLUMNS: Final = (
@@ -26,29 +27,33 @@ _SPEND_COLUMNS: Final = (
 
 
 def days_plate(report: AuditReport) -> Plate | None:
-    """Return cost by day, stacked by the dearest tenants; None where there are no two days to compare."""
+    """Return cost by day, stacked by the dearest tenants; None where there are no two days to compare.
+
+    A log of more than 200 days goes by weeks, months or years.
+    """
     paid = report.paid
     if len(paid.days) < 2:
         return None
-    stacks = _stacks(paid)
-    starts = [_start(day) for day in paid.days]
+    unit, days = binned(paid.days)
+    stacks = _stacks(paid, days)
+    starts = [_start(day) for day in days]
     tooltips = [
-        f"{day.day:%a %Y-%m-%d}: {written(day.spend.cost_usd, 'money')} for {written(day.spend.calls, 'count')} calls"
-        for day in paid.days
+        f"{day.day:{unit.told}}: {written(day.spend.cost_usd, 'money')} for {written(day.spend.calls, 'count')} calls"
+        for day in days
     ]
     events = _events(report)
     chart = time_chart(
-        starts, _DAY, stacks, tooltips, title="dollars a day", events=events,
+        starts, unit.width, stacks, tooltips, title=f"dollars a {unit.name}", events=events,
         gaps=[(gap.start, gap.end) for gap in report.reconciliation.gaps],
     )  # fmt: skip
-    told = "Days are those of UTC."
+    told = "Days are those of UTC." + (" A week begins on Monday." if unit.name == "week" else "")
     told += " M marks a change of model, P one of price." if events else ""
     told += " A grey stripe is a gap in the log." if report.reconciliation.gaps else ""
     return Plate(
-        "Cost by day",
+        f"Cost by {unit.name}",
         told,
         [Panel(chart)],
-        [_days_table(paid)],
+        [_days_table(paid, unit, days)],
         legend=[LegendEntry(fill_swatch(stack.fill), stack.name) for stack in stacks] if len(stacks) > 1 else (),
         legend_title="Tenants, dearest at the bottom" if len(stacks) > 1 else "",
         size="wide",
@@ -58,8 +63,9 @@ def days_plate(report: AuditReport) -> Plate | None:
 def spend_tables(paid: Paid) -> list[Table]:
     """Return what was paid by each dimension that tells calls apart, and by model."""
     total, days = paid.total, paid.days if len(paid.days) >= _SPARK_DAYS else ()
+    by = binned(days) if days else None
     tables = (
-        _spend_table("tenant", "tenants", paid.tenants, total, none=NO_TENANT, days=days),
+        _spend_table("tenant", "tenants", paid.tenants, total, none=NO_TENANT, by=by),
         _spend_table("model", "models", paid.models, total),
         _spend_table("provider", "providers", paid.providers, total),
         _spend_table("tier", "tiers", paid.tiers, total),
@@ -113,21 +119,26 @@ def errors_table(paid: Paid) -> Table:
         ])  # fmt: skip
     columns = [
         Column("error", numeric=False), Column("calls"), Column("of failed"), BAR,
-        Column("cost", about="Of those whose tokens were billed all the same"),
+        Column("cost", about="Of those whose tokens are in the log"),
     ]  # fmt: skip
     return most(Table("Failed calls by their code.", columns, rows, "Errors", "observed"))
 
 
-def _stacks(paid: Paid) -> list[Stack]:
+def _stacks(paid: Paid, days: Sequence[DaySpend]) -> list[Stack]:
     shown = min(len(paid.tenants), len(LAYERS))
     if len(paid.tenants) < 2:
-        return [Stack("all calls", LAYERS[0], [float(day.spend.cost_usd) for day in paid.days])]
-    names = [NO_TENANT if t.key is None else t.key for t in paid.tenants[:shown]]
-    stacks = [Stack(name, LAYERS[k], [float(day.groups[k]) for day in paid.days]) for k, name in enumerate(names)]
+        return [Stack("all calls", LAYERS[0], [float(day.spend.cost_usd) for day in days])]
+    names = _names(paid.tenants[:shown])
+    stacks = [Stack(name, LAYERS[k], [float(day.groups[k]) for day in days]) for k, name in enumerate(names)]
     if len(paid.tenants) > shown:
-        rest = [float(sum(day.groups[shown:])) for day in paid.days]
+        rest = [float(sum(day.groups[shown:])) for day in days]
         stacks.append(Stack(f"{len(paid.tenants) - shown} others", OTHERS, rest))
     return stacks
+
+
+def _names(tenants: Sequence[Spend]) -> list[str]:
+    """As they stand in a legend and above a column; by tenant, they are whole."""
+    return [NO_TENANT if tenant.key is None else shortened(tenant.key, 32) for tenant in tenants]
 
 
 def _events(report: AuditReport) -> list[Event]:
@@ -140,27 +151,34 @@ def _start(day: DaySpend) -> datetime:
     return datetime.combine(day.day, time(), tzinfo=UTC)
 
 
-def _days_table(paid: Paid) -> Table:
+def _days_table(paid: Paid, unit: Bin, days: Sequence[DaySpend]) -> Table:
     shown = min(len(paid.tenants), len(LAYERS)) if len(paid.tenants) > 1 else 0
-    rows: list[list[Cell]] = [
-        [
-            f"{day.day:%Y-%m-%d}", *_spend_cells(day.spend, paid.total, ("paid", "days", k, "spend")),
-            *(observed(day.groups[i], "money", "paid", "days", k, "groups", i) for i in range(shown)),
-        ]
-        for k, day in enumerate(paid.days)
-    ]  # fmt: skip
-    names = [NO_TENANT if t.key is None else t.key for t in paid.tenants[:shown]]
+    rows: list[list[Cell]] = []
+    for k, day in enumerate(days):
+        path = ("paid", "days", k) if days is paid.days else None  # a sum of days stands nowhere in the report
+        rows.append([
+            f"{day.day:{unit.pattern}}", *_spend_cells(day.spend, paid.total, path and (*path, "spend")),
+            *(observed(day.groups[i], "money", *_under(path, "groups", i)) for i in range(shown)),
+        ])  # fmt: skip
+    names = _names(paid.tenants[:shown])
     columns = [
-        Column("day", numeric=False, whole=True),
+        Column(unit.name, numeric=False, whole=True),
         *_SPEND_COLUMNS,
         *(Column(name, "cost of the dearest tenants") for name in names),
     ]
-    return most(Table("What was paid by day.", columns, rows, basis="observed"))
+    return most(Table(f"What was paid by {unit.name}.", columns, rows, basis="observed"))
 
 
 def _spend_table(
-    label: str, plural: str, found: Sequence[Spend], total: Spend, *, none: str = NO_NAME, days: Sequence[DaySpend] = ()
+    label: str,
+    plural: str,
+    found: Sequence[Spend],
+    total: Spend,
+    *,
+    none: str = NO_NAME,
+    by: tuple[Bin, Sequence[DaySpend]] | None = None,
 ) -> Table:
+    unit, days = by or (None, ())
     rows: list[list[Cell]] = [
         [
             none if spend.key is None else spend.key, *_spend_cells(spend, total, ("paid", plural, k)),
@@ -169,21 +187,29 @@ def _spend_table(
         for k, spend in enumerate(found)
     ]  # fmt: skip
     columns = [Column(label, numeric=False), *_SPEND_COLUMNS]
-    if days:
-        columns.append(Column("by day", about="Each on its own scale", numeric=False, whole=True))
+    if unit is not None:
+        columns.append(Column(f"by {unit.name}", about="Each on its own scale", numeric=False, whole=True))
     caption = f"What was paid by {label}, dearest first ({len(found):,}); input and output are tokens."
     table = most(Table(caption, columns, rows, f"By {label}", "observed"))
     everything = ["all", *_spend_cells(total, total, ("paid", "total")), *([""] if days else [])]
     return replace(table, rows=[everything, *table.rows], total=True)
 
 
-def _spend_cells(spend: Spend, total: Spend, path: Sequence[str | int]) -> list[Cell]:
+def _under(path: Sequence[str | int] | None, *steps: str | int) -> Sequence[str | int]:
+    return () if path is None else (*path, *steps)
+
+
+def _spend_cells(spend: Spend, total: Spend, path: Sequence[str | int] | None) -> list[Cell]:
+    cost = observed(spend.cost_usd, "money", *_under(path, "cost_usd"))
+    counts = {
+        name: observed(getattr(spend, name), "tokens" if name.endswith("tokens") else "count", *_under(path, name))
+        for name in ("calls", "failed_calls", "unpriced_calls", "input_tokens", "output_tokens")
+    }
     return [
-        paid_cell(spend, *path), share(spend.cost_usd, total.cost_usd),
+        unless_unpriced(cost, spend.calls, spend.unpriced_calls), share(spend.cost_usd, total.cost_usd),
         share_bar(float(spend.cost_usd / (total.cost_usd or 1))),
-        observed(spend.calls, "count", *path, "calls"), observed(spend.failed_calls, "count", *path, "failed_calls"),
-        observed(spend.unpriced_calls, "count", *path, "unpriced_calls"),
-        observed(spend.input_tokens, "tokens", *path, "input_tokens"), share(spend.cached_tokens, spend.input_tokens),
-        observed(spend.output_tokens, "tokens", *path, "output_tokens"),
-        share(spend.reasoning_tokens, spend.output_tokens), observed(spend.logged_usd, "money", *path, "logged_usd"),
+        counts["calls"], counts["failed_calls"], counts["unpriced_calls"],
+        counts["input_tokens"], share(spend.cached_tokens, spend.input_tokens),
+        counts["output_tokens"], share(spend.reasoning_tokens, spend.output_tokens),
+        observed(spend.logged_usd, "money", *_under(path, "logged_usd")),
     ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Can the log be trusted? What speaks against it, in sentences, and the verdict that follows from them."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -39,9 +40,9 @@ class Trust:
 def trust(report: AuditReport) -> Trust:
     """Return whether a log holds: it does not where more than one part in a hundred is missing or unclear."""
     checks: tuple[Callable[[Reconciliation], Finding | None], ...] = (
-        _rejected, _gaps, _unpriced, _spend, _stale, _duplicated, _ids, _models,
+        _rejected, _gaps, _unpriced, _spend, _stale, _long_writes, _duplicated, _ids, _models,
     )  # fmt: skip
-    found = [_control(report), *(check(report.reconciliation) for check in checks)]
+    found = [_control(report), *(check(report.reconciliation) for check in checks), _failed(report)]
     findings = sorted((f for f in found if f is not None), key=lambda finding: not finding.breaks)
     if any(finding.breaks for finding in findings):
         return Trust("does not hold", findings)
@@ -65,6 +66,11 @@ def _control(report: AuditReport) -> Finding | None:
     if found.control_keys is None:
         return Finding([
             "No control totals were given: from the log alone nobody can tell whether calls are missing from it."
+        ])  # fmt: skip
+    if not found.control_keys:
+        return Finding([
+            "The control totals are of other days than the log: nothing was compared, and nobody can tell whether "
+            "calls are missing from it."
         ])  # fmt: skip
     if not found.control:
         return None
@@ -121,21 +127,51 @@ def _spend(found: Reconciliation) -> Finding | None:
     differing = sum(m.differing_calls for m in found.models)
     if not differing:
         return None
-    said: Words = [
+    off = _unexplained(found)
+    part = share(off, recomputed or logged)
+    said: list[str | Number] = [
         "The spend that the log states is wrong for ", number(differing, "count"), " of ",
         number(sum(m.compared_calls for m in found.models), "count"), " calls: ", number(logged, "money"), " logged, ",
-        number(recomputed, "money"), " recomputed (", number(logged - recomputed, "balance"), ").",
+        number(recomputed, "money"), " recomputed (", number(logged - recomputed, "balance"), "). ",
+        number(off, "money"), " (", part, "), not netted between models, has no known reason.",
     ]  # fmt: skip
-    return Finding(said)
+    if _above(part):
+        said.append(
+            " One of the two is not what was charged: hold both against an invoice, and give rates of your own as "
+            "[[prices]]."
+        )
+    return Finding(said, _above(part))
+
+
+def _unexplained(found: Reconciliation) -> Decimal:
+    """Dollars between logged and recomputed spend that are not due to an old price; not netted between models."""
+    stale = defaultdict[tuple[str | None, str | None], Decimal](Decimal)
+    for change in found.price_changes:
+        stale[change.provider, change.model] += change.stale_usd
+    return sum((abs(m.difference_usd - stale[m.provider, m.model]) for m in found.models), Decimal(0))
 
 
 def _stale(found: Reconciliation) -> Finding | None:
     stale = sum(change.stale_calls for change in found.price_changes)
     if not stale:
         return None
-    return Finding(
-        [number(stale, "count"), f" {plural(stale, 'call is', 'calls are')} logged at a price that no longer held."]
-    )
+    off = sum((change.stale_usd for change in found.price_changes), Decimal(0))
+    return Finding([
+        number(stale, "count"), f" {plural(stale, 'call is', 'calls are')} logged at a price that no longer held (",
+        number(off, "balance"), ").",
+    ])  # fmt: skip
+
+
+def _long_writes(found: Reconciliation) -> Finding | None:
+    calls = found.rows.long_cache_writes
+    if not calls:
+        return None
+    said: Words = [
+        observed(calls, "count", "reconciliation", "rows", "long_cache_writes"),
+        f" {plural(calls, 'call')} wrote to the cache for an hour: prices know five-minute writes, so the cost here is "
+        "too low.",
+    ]  # fmt: skip
+    return Finding(said)
 
 
 def _duplicated(found: Reconciliation) -> Finding | None:
@@ -161,6 +197,12 @@ def _ids(found: Reconciliation) -> Finding | None:
             f" {plural(rows.null_ids, 'call')} (", share(rows.null_ids, rows.kept),
             ") have no id: whether they repeat other ones cannot be told.",
         ]  # fmt: skip
+    if rows.identical_null_ids:
+        said += [
+            " ", observed(rows.identical_null_ids, "count", "reconciliation", "rows", "identical_null_ids"),
+            f" of them {plural(rows.identical_null_ids, 'is', 'are')} like an earlier one in everything and counted "
+            "twice if it is the same call.",
+        ]  # fmt: skip
     if rows.reused_ids:
         said += [
             " " if said else "", observed(rows.reused_ids, "count", "reconciliation", "rows", "reused_ids"),
@@ -177,6 +219,18 @@ def _models(found: Reconciliation) -> Finding | None:
     first = found.model_changes[0]
     more = "" if n == 1 else f", and {n - 1} more {plural(n - 1, 'change')} of model"
     return Finding([f"{first.before} gives way to {first.after} on {first.changed_at:%Y-%m-%d}{more}."])
+
+
+def _failed(report: AuditReport) -> Finding | None:
+    waste = report.paid.waste
+    if not waste.failed_usd:
+        return None
+    return Finding([
+        observed(waste.failed_usd, "money", "paid", "waste", "failed_usd"), " (",
+        share(waste.failed_usd, report.paid.total.cost_usd),
+        ") of what was paid is for failed calls: their tokens are in the log, and it is assumed that they were "
+        "charged. Map billed under log.columns if they were not.",
+    ])  # fmt: skip
 
 
 def _above(part: Number) -> bool:

@@ -19,8 +19,9 @@ from jobs.report.sweep_view import (
 )
 from jobs.report.time_charts import share_bar
 from jobs.report.views import BAR, Cell, Column, Plate, Table, Words, most
+from routing.audit.what_if_advised import Side, advised
 from schemas.audit import AuditReport, WhatIf
-from schemas.sweep import SweepPoint
+from schemas.sweep import Estimate as Interval
 
 RECOMMENDED = "recommended"
 _PATH = ("what_if", "sweep")
@@ -59,7 +60,7 @@ def what_if_section(report: AuditReport) -> WhatIfSection | None:
         cost_plate(view, paid=paid, stops=stops), quality_plate(view, floor=found.quality_floor, stops=stops),
         score_plate(view), exchange_plate(view, stops=stops),
     ]  # fmt: skip
-    tables = (_singles_table(view), _unrouted_table(report, found), _lengths_table(found))
+    tables = (_singles_table(view), unrouted_table(report, found), _lengths_table(found))
     return WhatIfSection(
         found=found,
         intro=_intro(report, found),
@@ -82,16 +83,16 @@ def opening_point(found: WhatIf) -> int:
     return min(range(len(points)), key=lambda k: abs(points[k].strong_share - 0.5))
 
 
-def saved_against_paid(found: WhatIf, point: SweepPoint) -> Estimate:
+def saved_against_paid(found: WhatIf, cost: Interval) -> Estimate:
     """Return what the routed calls did cost minus what they would have cost, with its interval."""
-    paid, cost = float(found.routed_paid_usd), point.cost_usd
+    paid = float(found.routed_paid_usd)
     value, low, high = (modelled(paid - usd, "about") for usd in (cost.value, cost.high, cost.low))
     return Estimate(value, low, high)
 
 
 def _stops(found: WhatIf) -> list[Stop]:
     last = len(found.sweep.points) - 1
-    ends = [Stop("all weak", 0), Stop("all strong", last)]
+    ends = [Stop("all weak, routed", 0), Stop("all strong, routed", last)]
     return ends if found.recommended is None else [Stop(RECOMMENDED, min(found.recommended, last)), *ends]
 
 
@@ -113,17 +114,21 @@ def _singles_table(view: SweepView) -> Table:
         model = sweep.strong if side == "strong" else sweep.weak
         cost = view.single("strong" if side == "strong" else "weak", "about", "cost_usd")
         quality = view.single("strong" if side == "strong" else "weak", "ratio", "quality")
+        saving = view.single("strong" if side == "strong" else "weak", "percent", "saving_share")
         best = "best single model" if model.model == sweep.best_single else ""
-        rows.append([model.model, side, cost, quality, best])
+        rows.append([model.model, side, cost, saving, quality, best])
     columns = [
-        Column("model", numeric=False), BAR, Column("cost"), Column("grade"),
-        BAR,
+        Column("model", numeric=False), BAR, Column("cost"), Column("saving", about="Against all strong"),
+        Column("grade"), BAR,
     ]  # fmt: skip
-    caption = "All routed calls on one model: the baselines of the savings. Brackets are 95 % intervals."
+    caption = (
+        "All routed calls on one model, its cache warm: the baselines of the savings. Brackets are 95 % intervals."
+    )
     return Table(caption, columns, rows, "One model for all", "modelled")
 
 
-def _unrouted_table(report: AuditReport, found: WhatIf) -> Table:
+def unrouted_table(report: AuditReport, found: WhatIf) -> Table:
+    """Return the calls that could not be routed, by reason."""
     total = report.paid.total.cost_usd
     rows: list[list[Cell]] = []
     for k, unrouted in enumerate(found.unrouted):
@@ -164,31 +169,45 @@ def _lengths_table(found: WhatIf) -> Table:
     return most(Table("How long the answers of calls that move would be.", columns, rows, "Answer lengths"))
 
 
-def verdict_saving(found: WhatIf) -> tuple[Estimate, Words] | None:
-    """Return what the recommended point saves against what was paid, and the rest in words; None without one."""
-    if found.recommended is None or found.recommended >= len(found.sweep.points):
+def verdict_saving(found: WhatIf) -> tuple[Words, Words] | None:
+    """Return what the advice saves against what was paid, and the rest in words; None where nothing is advised."""
+    follow = advised(found)
+    if follow is None:
         return None
-    k = found.recommended
-    point = found.sweep.points[k]
-    saved = saved_against_paid(found, point)
-    paid = float(found.routed_paid_usd)
-    part = number((paid - point.cost_usd.value) / paid if paid else None, "percent")
-    path = (*_PATH, "points", k)
+    if follow.single is not None:
+        return ["nothing"], _no_routing(found, follow.single)
+    point = follow.point
+    saved = saved_against_paid(found, point.cost_usd)
+    part = number(follow.saving_vs_paid_share, "percent")
+    path = (*_PATH, "points", follow.index)
     strong = modelled(point.saving_share.value, "percent", *path, "saving_share", "value")
     best = modelled(point.saving_vs_best_share.value, "percent", *path, "saving_vs_best_share", "value")
     alike = found.sweep.best_single == found.sweep.strong.model
     beside: Words = [] if alike else [", ", best, f" against {found.sweep.best_single} alone"]
-    return saved, [
+    return [saved], [
         part, " of what the routed calls cost; ", strong, " against all strong",
         *beside, ". Alpha ",
-        modelled(point.alpha, "ratio", *path, "alpha"), ", strong share ",
+        modelled(point.alpha, "alpha", *path, "alpha"), ", strong share ",
         modelled(point.strong_share, "share", *path, "strong_share"), ".",
+    ]  # fmt: skip
+
+
+def _no_routing(found: WhatIf, side: Side) -> Words:
+    """What a single model would have cost, where it is the cheapest thing that holds the floor."""
+    model = found.sweep.strong if side == "strong" else found.sweep.weak
+    cost = modelled(model.cost_usd.value, "about", *_PATH, side, "cost_usd", "value")
+    saving = modelled(model.saving_share.value, "percent", *_PATH, side, "saving_share", "value")
+    paid = observed(found.routed_paid_usd, "money", "what_if", "routed_paid_usd")
+    beside: Words = [] if side == "strong" else [", a saving of ", saving, " against all strong"]
+    return [
+        f"{model.model} alone is the cheapest that is shown to hold the floor: ", cost, " instead of the ", paid,
+        " that was paid", *beside, ".",
     ]  # fmt: skip
 
 
 def verdict_quality(found: WhatIf) -> Estimate | None:
     """Return the share of the strong model's quality that the recommended point keeps; None where it is not known."""
-    if found.recommended is None or found.recommended >= len(found.sweep.points):
+    if found.recommended is None:
         return None
     kept = SweepView(found.sweep, _PATH, found.recommended).at(found.recommended, "percent", "quality_share")
     return kept if isinstance(kept, Estimate) else None

@@ -10,16 +10,29 @@ from typing import Literal
 from schemas.sweep import Basis
 
 Unit = Literal[
-    "ratio", "share", "difference", "p", "count", "usd", "times", "money", "about", "balance", "percent", "tokens"
+    "ratio",
+    "alpha",
+    "share",
+    "difference",
+    "p",
+    "count",
+    "usd",
+    "times",
+    "money",
+    "about",
+    "balance",
+    "percent",
+    "tokens",
 ]
-"""`ratio` .603, `share` .30, `difference` +.021, `p` .193 or < .001, `count` 13,937, `usd` exact, `times` 1.35;
+"""`ratio` .603, `alpha` .60349 (all digits of a win rate),
+`share` .30, `difference` +.021, `p` .193 or < .001, `count` 13,937, `usd` exact, `times` 1.35;
 `money` $1,204.50 that was paid, to the cent; `about` $1,204 of a model; `balance` +$3.10; `percent` 38.2 %;
 `tokens` 1.20 B."""
 
 NONE = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 PERCENT = "\N{NO-BREAK SPACE}%"
-_DECIMALS = {"ratio": 3, "difference": 3, "p": 3, "share": 2, "times": 2}
+_DECIMALS = {"ratio": 3, "alpha": 6, "difference": 3, "p": 3, "share": 2, "times": 2}
 _CENTS_FROM = ((0.1, 2), (0.001, 4))
 _WHOLE_FROM = 100
 """Dollars from which a model's cents mean nothing."""
@@ -50,7 +63,9 @@ def _plain(value: float | Decimal, unit: Unit) -> str:
     if unit == "p" and value < 0.001:
         return "< .001"
     body = f"{abs(value):,.{_DECIMALS[unit]}f}"
-    if unit != "times":
+    if unit == "alpha":
+        body = body.rstrip("0").rstrip(".")
+    if unit != "times" and "." in body:
         body = body.removeprefix("0")
     if not any(digit in body for digit in "123456789"):
         return body
@@ -76,6 +91,8 @@ class Moves:
     """JSON pointer."""
     none: str = NONE
     """What stands where there is no value."""
+    shown: Literal["", "size", "word"] = ""
+    """Of a saving in a sentence: its size without a sign, or the word `less` or `more` that stands for the sign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +127,18 @@ class Estimate:
     def bounded(self) -> bool:
         """Whether there is an interval to show."""
         return self.low.value is not None and self.high.value is not None
+
+
+def less_or_more(saving: Number) -> list[Number]:
+    """Return a moving saving as words, `2.2 % more`: its size, then `less` or `more`."""
+    assert saving.moves is not None
+    value, moves = saving.value, saving.moves
+    size = saving if value is None else replace(saving, text=written(abs(value), moves.unit))
+    word = "more" if value is not None and value < 0 else "less"
+    return [
+        replace(size, moves=replace(moves, shown="size")),
+        Number(word, None, "", saving.basis, replace(moves, shown="word")),
+    ]
 
 
 def pointer(*steps: str | int) -> str:

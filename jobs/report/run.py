@@ -47,6 +47,7 @@ def run_page(report: RunReport) -> str:
         groups=parts.groups_table(report),
         time=parts.time_plate(report),
         bill=parts.bill(report),
+        no_curve=parts.no_curve(report),
         unpriced=parts.unpriced_table(report),
         models=parts.models(report),
         cut=parts.cut(report),
@@ -102,11 +103,16 @@ def _verdict(report: RunReport) -> list[Tile]:
     cost = observed(totals.cost_usd, "money", *path, "cost_usd")
     unpriced: Words = [", ", observed(totals.unpriced_rows, "count", *path, "unpriced_rows"), " answers unpriced"]
     saved = modelled(totals.saved_vs_strong_usd, "about", *path, "saved_vs_strong_usd")
-    part = modelled(totals.saved_share, "percent", *path, "saved_share")
+    ends: Words = [
+        modelled(totals.saved_share, "percent", *path, "saved_share"), " of ",
+        modelled(totals.all_strong_usd, "about", *path, "all_strong_usd"), "; all weak ",
+        modelled(totals.all_weak_usd, "about", *path, "all_weak_usd"),
+    ]  # fmt: skip
     return [
         Tile(
             "answered", [share(answered, rows["published"])],
-            ["of ", observed(rows["published"], "count", *place, "published"), " queries; ",
+            ["of ", observed(rows["published"], "count", *place, "published"), " queries, ",
+             observed(rows["truncated"], "count", *place, "truncated"), " of them truncated; ",
              observed(rows["failed"], "count", *place, "failed"), " failed, ",
              observed(rows["unsent"], "count", *place, "unsent"), " unsent, ",
              observed(rows["rejected"], "count", *place, "rejected"), " rows rejected"], "observed",
@@ -117,9 +123,8 @@ def _verdict(report: RunReport) -> list[Tile]:
              *(unpriced if totals.unpriced_rows else [])], "observed",
         ),
         Tile(
-            "less than all strong", [saved],
-            [part, " of ", modelled(totals.all_strong_usd, "about", *path, "all_strong_usd"), "; all weak ",
-             modelled(totals.all_weak_usd, "about", *path, "all_weak_usd")], "modelled",
+            "saved against all strong", [saved], [parts.no_curve(report)] if totals.all_strong_usd is None else ends,
+            "modelled",
         ),
         Tile(
             "strong share", [number(split.n_strong / split.n if split.n else None, "share")],

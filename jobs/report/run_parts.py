@@ -232,12 +232,18 @@ def cut(report: RunReport) -> Words:
     split = report.manifest.split
     place = ("manifest", "split")
     where = (
-        number(split.alpha, "ratio", *place, "alpha")
+        number(split.alpha, "alpha", *place, "alpha")
         if split.alpha is not None
         else number(split.min_gain_per_usd, "ratio", *place, "min_gain_per_usd")
     )
     what = "alpha " if split.alpha is not None else "at least this gain a dollar: "
     return [what, where, f", from {split.rule} = {split.wanted}"]
+
+
+def no_curve(report: RunReport) -> str:
+    """Return why nothing can be said of another alpha, for a run of which nothing can."""
+    rows = report.manifest.rows
+    return "no answer has a price on both models" if rows["ok"] or rows["truncated"] else "nothing was answered"
 
 
 def times(report: RunReport) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jobs.report.dial import Dial, Stop, Tile
-from jobs.report.numbers import Estimate, Number, number
+from jobs.report.numbers import Estimate, Number, less_or_more, number
 from jobs.report.sweep_view import SweepView
 from jobs.report.views import Emphasis, Words
 
@@ -30,10 +30,10 @@ def _told(view: SweepView, alpha: Number, paid: Number, calls: str) -> Words:
     n = view.moving(view.point.n_strong, "count", "points", "*", "n_strong")
     told: list[str | Number | Estimate | Emphasis] = [
         "Alpha ", alpha, " sends ", n, f" {calls} to the strong model. They all would cost ", cost.value, ", that is ",
-        _less(view, cost, paid), " less than was paid and ", saved.value, " less than all strong",
+        *_spaced(_less(view, cost, paid)), " than was paid and ", *_spaced(saved.value), " than all strong",
     ]  # fmt: skip
     if not _alike(view):
-        told += [", ", best.value, f" less than {view.sweep.best_single} alone"]
+        told += [", ", *_spaced(best.value), f" than {view.sweep.best_single} alone"]
     kept = view.estimate("percent", "quality_share")
     return [*told, "."] if kept is None else [*told, "; ", kept.value, " of the strong model's quality is kept."]
 
@@ -44,13 +44,13 @@ def _tiles(view: SweepView, paid: Number) -> list[Tile]:
     tiles = [
         Tile("cost", [cost], ["instead of ", paid, " paid"]),
         Tile(
-            "less than paid", [_less(view, cost, paid)],
+            "saved against paid", [_less(view, cost, paid)],
             [view.worked(cost.value, "saved", "percent", paid.value, paid.path), " of it"],
         ),
-        Tile("less than all strong", [saved], [view.sweep.strong.model]),
+        Tile("saved against all strong", [saved], [view.sweep.strong.model]),
     ]  # fmt: skip
     if not _alike(view):
-        tiles.append(Tile("less than the best single", [best], [view.sweep.best_single]))
+        tiles.append(Tile("saved against the best single", [best], [view.sweep.best_single]))
     kept, grade = view.estimate("percent", "quality_share"), view.estimate("ratio", "quality")
     if kept is not None and grade is not None:
         return [*tiles, Tile("quality kept", [kept], ["mean grade ", grade.value])]
@@ -74,6 +74,11 @@ def _costs(view: SweepView) -> tuple[Estimate, Estimate, Estimate]:
 def _less(view: SweepView, cost: Estimate, paid: Number) -> Number:
     assert paid.value is not None
     return view.worked(cost.value, "less", "about", paid.value, paid.path)
+
+
+def _spaced(saving: Number) -> Words:
+    size, word = less_or_more(saving)
+    return [size, " ", word]
 
 
 def _alike(view: SweepView) -> bool:

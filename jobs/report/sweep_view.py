@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isclose
 from typing import Final, Literal
 
 from jobs.report.charts import Area, Line, Point, Track, Word, line_chart, score_chart, shortened
@@ -35,6 +36,13 @@ class SweepView:
         """The point that the page opens at."""
         return self.sweep.points[self.index]
 
+    @property
+    def ends_alone(self) -> bool:
+        """Whether all weak and all strong by the router cost what one model alone does."""
+        points, sweep = self.sweep.points, self.sweep
+        ends = ((points[0], sweep.weak), (points[-1], sweep.strong))
+        return all(isclose(end.cost_usd.value, one.cost_usd.value, rel_tol=1e-6, abs_tol=1e-9) for end, one in ends)
+
     def moving(
         self, value: float | None, unit: Unit, *steps: str | int, basis: Basis = "modelled", none: str = NONE
     ) -> Number:
@@ -54,7 +62,7 @@ class SweepView:
 
     def alpha(self) -> Number:
         """Return the current alpha."""
-        return self.moving(self.point.alpha, "ratio", "points", "*", "alpha", none="above every win rate")
+        return self.moving(self.point.alpha, "alpha", "points", "*", "alpha", none="above every win rate")
 
     def worked(self, number: Number, how: Literal["less", "saved"], unit: Unit, base: float, of: str) -> Number:
         """Return what a moving number leaves of another one (`less`), or the share that it saves of it (`saved`)."""
@@ -72,7 +80,9 @@ class SweepView:
             return modelled(None, unit)
         return _estimate(found, unit, *self.path, "points", k, name)
 
-    def single(self, side: Literal["strong", "weak"], unit: Unit, name: Literal["cost_usd", "quality"]) -> Cell:
+    def single(
+        self, side: Literal["strong", "weak"], unit: Unit, name: Literal["cost_usd", "saving_share", "quality"]
+    ) -> Cell:
         """Return what all calls on one model cost or are worth."""
         found: Interval | None = getattr(getattr(self.sweep, side), name)
         if found is None:
@@ -203,11 +213,17 @@ def exchange_plate(view: SweepView, *, stops: Sequence[Stop]) -> Plate:
         track=Track(x, y, view.index),
     )
     caption = (
-        "Both ends are one model alone. Where the line is steep, a dollar buys much."
+        "Where the line is steep, a dollar buys much."
         if graded
         else "Without grades this is the router's own claim, not quality: the mean probability that a call went to the "
-        "model whose answer is the better one. Both ends are one model alone."
+        "model whose answer is the better one."
     )
+    ends_at = (
+        "Both ends are one model alone."
+        if view.ends_alone
+        else "Both ends go through the router, with cold caches; one model alone keeps its cache warm and costs less."
+    )
+    caption = f"{caption} {ends_at}"
     return Plate("Quality over cost" if graded else "The router's claim over cost", caption, [Panel(chart)], [])
 
 
@@ -238,7 +254,7 @@ def _curve_table(view: SweepView, which: Sequence[int], stops: Sequence[Stop], c
     for k in which:
         p, path = points[k], (*view.path, "points", k)
         rows.append([
-            modelled(p.alpha, "ratio", *path, "alpha"), modelled(p.strong_share, "share", *path, "strong_share"),
+            modelled(p.alpha, "alpha", *path, "alpha"), modelled(p.strong_share, "share", *path, "strong_share"),
             modelled(p.n_strong, "count", *path, "n_strong"),
             view.at(k, "about", "cost_usd"), observed(p.observed_usd, "money", *path, "observed_usd"),
             view.at(k, "about", "saving_usd"),
@@ -267,7 +283,7 @@ def group_table(view: SweepView, *, label: str, none: str, calls: str) -> Table 
     columns = [
         Column(label, numeric=False), Column(calls, "observed"), Column("routed", "observed"),
         Column("paid", "observed"), Column("of it routed", "observed"), Column("all strong", "modelled"),
-        Column("strong share", here), Column("cost", here), Column("less than paid", here),
+        Column("strong share", here), Column("cost", here), Column("saved", here, "Against what was paid"),
         Column("saving", here, "Against all strong"), *([Column("grade", here)] if graded else []),
     ]  # fmt: skip
     rows = [_group_row(view, k, group, none, graded=graded) for k, group in enumerate(groups)]

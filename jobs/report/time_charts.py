@@ -11,6 +11,8 @@ from jobs.report.marks import Axis, Chart, Frame, Mark, line, rect, shape, text,
 _SPARK: Final = (96.0, 18.0)
 _SHARE: Final = (72.0, 12.0)
 _TICK_WIDTH: Final = 64
+_LETTER: Final = 7
+"""Width of one below the axis, in pixels."""
 _STEPS: Final = tuple(
     timedelta(seconds=s)
     for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200)
@@ -159,7 +161,9 @@ def _time_axis(frame: Frame, begin: datetime, end: datetime, width: timedelta) -
         if at == end:
             continue
         x = frame.at_x(at.timestamp())
-        marks += [line(x, frame.bottom, x, frame.bottom + 5, "axis"), text(x + 4, frame.bottom + 17, label, "tick")]
+        marks.append(line(x, frame.bottom, x, frame.bottom + 5, "axis"))
+        if x + 4 + _LETTER * len(label) <= WIDE:
+            marks.append(text(x + 4, frame.bottom + 17, label, "tick"))
     return marks
 
 

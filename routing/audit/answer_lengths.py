@@ -8,20 +8,22 @@ uncertainty honest: where a model answered only one kind of prompt, the data say
 prior's spread stays.
 
 Lengths are no Poisson counts: the covariance of the coefficients is a sandwich with residuals taken without their own
-answer (HC3: MacKinnon and White, J. Econometrics 29, 1985). The variance of single answers is mean ** POWER times a
-factor that is fitted on the same covariates in the same way. Answers to one prompt are alike, so that many calls of
-few prompts say less than as many different ones: by Kish's design effect (Survey Sampling, 1965), with the correlation
-that the residuals show.
+answer (HC3: MacKinnon and White, J. Econometrics 29, 1985). Answers to one tenant are alike as well: the fit knows of
+their factors (`routing.audit.length_fit`), and what these leave open of the coefficients is in the covariance. The
+variance of single answers is mean ** POWER times a factor that is fitted on the same covariates in the same way.
+Answers to one prompt are alike, so that many calls of few prompts say less than as many different ones: by Kish's
+design effect (Survey Sampling, 1965), with the correlation that the residuals show.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from routing.audit.credibility import TENANT_SPREAD, between
+from routing.audit.length_fit import MOST_LOG_TOKENS, Likelihood, Sample
 from routing.estimate import LENGTH_SPREAD
 from routing.metrics import Floats
 
@@ -44,13 +46,10 @@ ALIKE, ALIKE_PAIRS = 0.5, 20
 """Correlation of answers to one prompt where none occurs twice; and as many pairs as it counts for."""
 
 _FURTHEST = 5.0
-_ROUNDS, _STEPS, _SMALLEST_STEP = 3, 50, 1e-8
-_MOST_LEVERAGE = 0.9
+_ROUNDS = 3
 _LEAST_DISPERSION = 0.01
 """Answers that are all of one length leave the prior its say where there are none."""
-_MOST_LOG_TOKENS = 30.0
 _LEAST_SCATTER = 1e-12
-_CHUNK_ROWS = 50_000
 _REFERENCE_ROWS = 50_000
 
 Digests = NDArray[np.uint64]
@@ -68,14 +67,26 @@ class Answers:
     """Same shape."""
     prompts: Digests | None = None
     """Digests of their prompts, same shape; null where all are different."""
+    tenants: NDArray[np.intp] | None = None
+    """Numbers of those they were given to, same shape; null where it is one."""
 
     def __len__(self) -> int:
         return len(self.output_tokens)
 
-    def take(self, rows: NDArray[Any]) -> "Answers":
-        """Return some of the answers: positions or a mask."""
-        prompts = None if self.prompts is None else self.prompts[rows]
-        return Answers(self.input_tokens[rows], self.win_rates[rows], self.output_tokens[rows], prompts)
+    def take(self, rows: NDArray[Any] | slice) -> "Answers":
+        """Return some of the answers: positions, a mask or a slice."""
+        return Answers(
+            self.input_tokens[rows],
+            self.win_rates[rows],
+            self.output_tokens[rows],
+            None if self.prompts is None else self.prompts[rows],
+            None if self.tenants is None else self.tenants[rows],
+        )
+
+    def telling(self) -> "Answers":
+        """Return the answers to learn from: those with a win rate, where they are enough."""
+        known = ~np.isnan(self.win_rates)
+        return self.take(known) if int(known.sum()) >= ENOUGH_ANSWERS else self
 
     def with_more(self, others: "Answers") -> "Answers":
         """Return these answers and others."""
@@ -84,12 +95,18 @@ class Answers:
             np.concatenate([self.win_rates, others.win_rates]),
             np.concatenate([self.output_tokens, others.output_tokens]),
             np.concatenate([self.digests, others.digests]),
+            np.concatenate([self.whom, others.whom]),
         )
 
     @property
     def digests(self) -> Digests:
         """Digests of the prompts; numbers where all are different."""
         return np.arange(len(self), dtype=np.uint64) if self.prompts is None else self.prompts
+
+    @property
+    def whom(self) -> NDArray[np.intp]:
+        """Numbers of the tenants."""
+        return np.zeros(len(self), np.intp) if self.tenants is None else self.tenants
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +161,11 @@ class LengthModel:
 
     def mean(self, design: Floats) -> Floats:
         """Return the expected output tokens of calls, shape (n,), for covariates of shape (n, p)."""
-        return np.asarray(np.exp(np.minimum(design @ self.coefficients, _MOST_LOG_TOKENS)))
+        return np.asarray(np.exp(np.minimum(design @ self.coefficients, MOST_LOG_TOKENS)))
 
     def variance(self, mean: Floats, design: Floats) -> Floats:
         """Return the variance of single answers around their expected length, shape (n,), tokens squared."""
-        return np.asarray(mean**POWER * np.exp(np.minimum(design @ self.scatter, _MOST_LOG_TOKENS)))
+        return np.asarray(mean**POWER * np.exp(np.minimum(design @ self.scatter, MOST_LOG_TOKENS)))
 
     def design_effect(self, repeats: float) -> float:
         """Return by how much the variance of a sum grows where prompts repeat (see `repeats`)."""
@@ -197,9 +214,7 @@ def fit_lengths(answers: Answers, covariates: Covariates, *, assumed: float, see
             and double.
         seed: Draws from more than `MOST_ANSWERS`.
     """
-    known = ~np.isnan(answers.win_rates)
-    if int(known.sum()) >= ENOUGH_ANSWERS:
-        answers = answers.take(known)
+    answers = answers.telling()
     if len(answers) > MOST_ANSWERS:
         answers = answers.take(np.random.default_rng(seed).choice(len(answers), MOST_ANSWERS, replace=False))
     if not answers.output_tokens.sum() > 0:
@@ -226,36 +241,36 @@ def _assumed(covariates: Covariates, output_tokens: float, answers: int) -> Leng
 
 
 def _fitted(covariates: Covariates, answers: Answers) -> LengthModel:
+    answers = answers.take(np.argsort(answers.whom, kind="stable"))
     n, mean = len(answers), float(answers.output_tokens.mean())
+    starts = np.unique(answers.whom, return_index=True)[1]
+    sample = Sample(covariates.design(answers.input_tokens, answers.win_rates), answers.output_tokens, starts)
     coefficients = _intercept(len(covariates.precision), mean)
     dispersion = max(float(answers.output_tokens.var(ddof=1)) / mean, _LEAST_DISPERSION)
-    for _ in range(_ROUNDS):  # the weight of the prior depends on the dispersion, which depends on the fit
-        prior = dispersion * covariates.precision
-        coefficients = _climbed(covariates, answers, coefficients, prior)
-        _, information = _newton(covariates, answers, coefficients, prior)
-        inverse = np.linalg.inv(information)
-        parameters = float(np.trace(inverse @ (information - np.diag(prior))))
-        residuals = sum(
-            float(((length - fitted) ** 2 / fitted).sum())
-            for _, length, fitted in _chunks(covariates, answers, coefficients)
-        )
+    apart = TENANT_SPREAD**2 if len(starts) > 1 else 0.0
+    for _ in range(_ROUNDS):  # prior and tenants weigh as the dispersion says, which depends on the fit
+        likelihood = Likelihood(sample, dispersion * covariates.precision, dispersion / apart if apart else math.inf)
+        coefficients = likelihood.climbed(coefficients)
+        information = likelihood.newton(coefficients)[1]
+        inverse = np.asarray(np.linalg.inv(information), np.float64)
+        expected, fitted = likelihood.expected(coefficients), likelihood.fitted(coefficients)
+        whole = sample.by_tenant(expected)
+        parameters = float(np.trace(inverse @ (information - np.diag(likelihood.prior))))
+        parameters += float((whole / (whole + likelihood.strength)).sum())
+        residuals = float(((sample.lengths - fitted) ** 2 / fitted).sum())
         dispersion = max(residuals / max(n - parameters, 1.0), _LEAST_DISPERSION)
-    meat, residuals_of, means = np.zeros_like(inverse), list[Floats](), list[Floats]()
-    for design, length, fitted in _chunks(covariates, answers, coefficients):
-        leverage = np.minimum(fitted * np.einsum("ij,jk,ik->i", design, inverse, design), _MOST_LEVERAGE)
-        residual = (length - fitted) / (1.0 - leverage)
-        weighted = design * residual[:, None]
-        meat += weighted.T @ weighted
-        residuals_of.append(residual)
-        means.append(fitted)
-    residual, fitted = np.concatenate(residuals_of), np.concatenate(means)
-    scatter = _scatter(covariates, replace(answers, output_tokens=residual**2 / fitted**POWER))
+        if len(starts) > 1:
+            apart = between(sample.by_tenant(sample.lengths) / whole, dispersion / whole)
+    residual, moves = likelihood.residuals(coefficients, inverse)
+    scatter = _scatter(sample, residual**2 / fitted**POWER, covariates.precision)
     alike = _alike(residual / fitted ** (POWER / 2), answers.digests)
-    open_still = dispersion * np.diag(prior)
+    weighted = moves * residual[:, None]
+    single = (1.0 + alike * (repeats(answers.digests) - 1.0)) * (weighted.T @ weighted)
+    open_still = dispersion * np.diag(likelihood.prior)
     return LengthModel(
         covariates=covariates,
         coefficients=coefficients,
-        by_data=(1.0 + alike * (repeats(answers.digests) - 1.0)) * (inverse @ meat @ inverse),
+        by_data=inverse @ (single + likelihood.of_tenants(coefficients, apart)) @ inverse,
         by_prior=inverse @ open_still @ inverse,
         degrees=n - 1.0,
         scatter=scatter,
@@ -265,12 +280,12 @@ def _fitted(covariates: Covariates, answers: Answers) -> LengthModel:
     )
 
 
-def _scatter(covariates: Covariates, squares: Answers) -> Floats:
-    """Fit squared residuals over mean ** POWER as lengths are; returns coefficients, shape (p,)."""
-    mean = max(float(squares.output_tokens.mean()), _LEAST_SCATTER)
-    dispersion = max(float(squares.output_tokens.var()) / mean, _LEAST_DISPERSION)
-    first = _intercept(len(covariates.precision), mean)
-    return _climbed(covariates, squares, first, dispersion * covariates.precision)
+def _scatter(sample: Sample, squares: Floats, precision: Floats) -> Floats:
+    """Fit squared residuals over mean ** POWER, shape (n,), as lengths are; returns coefficients, shape (p,)."""
+    mean = max(float(squares.mean()), _LEAST_SCATTER)
+    dispersion = max(float(squares.var()) / mean, _LEAST_DISPERSION)
+    alike = Likelihood(replace(sample, lengths=squares), dispersion * precision, math.inf)
+    return alike.climbed(_intercept(len(precision), mean))
 
 
 def _intercept(p: int, mean: float) -> Floats:
@@ -286,44 +301,3 @@ def _alike(residual: Floats, prompts: Digests) -> float:
     level = float(residual @ residual) / len(residual)
     seen = products / level if level > 0 else pairs
     return float(np.clip((seen + ALIKE_PAIRS * ALIKE) / (pairs + ALIKE_PAIRS), 0.0, 1.0))
-
-
-def _climbed(covariates: Covariates, answers: Answers, coefficients: Floats, prior: Floats) -> Floats:
-    """Return the coefficients of the highest penalised quasi-likelihood, which is concave: Newton, steps halved."""
-    height = _height(covariates, answers, coefficients, prior)
-    for _ in range(_STEPS):
-        gradient, information = _newton(covariates, answers, coefficients, prior)
-        step = np.linalg.solve(information, gradient)
-        reached = _height(covariates, answers, coefficients + step, prior)
-        while reached < height - 1e-9 * abs(height) and np.abs(step).max() > _SMALLEST_STEP:
-            step = step / 2
-            reached = _height(covariates, answers, coefficients + step, prior)
-        coefficients, height = coefficients + step, reached
-        if np.abs(step).max() < _SMALLEST_STEP:
-            break
-    return coefficients
-
-
-def _newton(covariates: Covariates, answers: Answers, coefficients: Floats, prior: Floats) -> tuple[Floats, Floats]:
-    """Return the gradient, shape (p,), and the negative Hessian, shape (p, p)."""
-    gradient, information = -prior * coefficients, np.diag(prior)
-    for design, length, fitted in _chunks(covariates, answers, coefficients):
-        gradient = gradient + design.T @ (length - fitted)
-        information = information + (design * fitted[:, None]).T @ design
-    return gradient, information
-
-
-def _height(covariates: Covariates, answers: Answers, coefficients: Floats, prior: Floats) -> float:
-    total = -0.5 * float(prior @ coefficients**2)
-    for design, length, fitted in _chunks(covariates, answers, coefficients):
-        total += float(length @ (design @ coefficients) - fitted.sum())
-    return total
-
-
-def _chunks(covariates: Covariates, answers: Answers, coefficients: Floats) -> Iterator[tuple[Floats, Floats, Floats]]:
-    """Yield covariates, observed and fitted lengths piece by piece: all at once they would take much memory."""
-    for start in range(0, len(answers), _CHUNK_ROWS):
-        rows = slice(start, start + _CHUNK_ROWS)
-        design = covariates.design(answers.input_tokens[rows], answers.win_rates[rows])
-        fitted = np.exp(np.minimum(design @ coefficients, _MOST_LOG_TOKENS))
-        yield design, answers.output_tokens[rows], fitted

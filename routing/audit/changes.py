@@ -1,7 +1,8 @@
 """What changed while the log ran: models that were renamed or replaced, and prices."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import Any
@@ -37,7 +38,7 @@ class PriceStep:
     """A price change, and which calls may have been logged at the old price."""
 
     change: PriceChange
-    """`stale_calls` not counted yet."""
+    """Stale calls not counted yet."""
     until: datetime | None
     """First instant of the price after the new one."""
     differing_calls: int
@@ -52,18 +53,22 @@ class PriceStep:
         logged = pl.col("billed") & pl.col("logged_usd").is_not_null()
         return named & (processing() == change.processing) & after & before_next & logged
 
-    def stale_calls(self, calls: pl.DataFrame, prices: pl.DataFrame, resolved: pl.DataFrame) -> int:
-        """Count the calls whose logged spend is not the new price's but the old one's.
+    def stale(self, calls: pl.DataFrame, prices: pl.DataFrame, resolved: pl.DataFrame) -> tuple[int, Decimal]:
+        """Count the calls whose logged spend is not the new price's but the old one's, and what that is off by.
 
         Args:
             calls: CALL_LOG + COSTS that the step `concerns`.
             prices: See `routing.prices.price_snapshot`.
             resolved: Of the names in `calls`.
+
+        Returns:
+            Calls, and their logged minus their recomputed dollars.
         """
-        doubtful = calls.filter(differs(pl.col("logged_usd"), pl.col("cost_usd")))
+        doubtful = calls.filter(differs(pl.col("logged_usd"), pl.col("cost_usd"))).with_columns(due_usd="cost_usd")
         just_before = pl.lit(self.change.changed_at - _INSTANT, calls.schema["called_at"])
         old = price(doubtful.with_columns(called_at=just_before), prices, resolved)
-        return old.filter(~differs(pl.col("logged_usd"), pl.col("cost_usd"))).height
+        stale = old.filter(~differs(pl.col("logged_usd"), pl.col("cost_usd")))
+        return stale.height, Decimal(stale["logged_usd"].sum()) - Decimal(stale["due_usd"].sum())
 
 
 def model_changes(daily: pl.DataFrame, prices: pl.DataFrame) -> list[ModelChange]:
@@ -73,35 +78,30 @@ def model_changes(daily: pl.DataFrame, prices: pl.DataFrame) -> list[ModelChange
     calls in the week at the change, and neither more than four times as many a day as the other. A name ends once and
     begins once; those that meet most closely go first.
     """
-    models = _spans(daily.drop_nulls("model"), "provider", "model").filter(pl.col("calls") >= FEWEST_CALLS)
-    apart = (pl.col("first_called_at_after") - pl.col("last_called_at")).abs()
-    pairs = (
-        models.join(models, on="provider", nulls_equal=True, suffix="_after")
-        .filter(
-            pl.col("first_called_at") < pl.col("first_called_at_after"),
-            pl.col("last_called_at") < pl.col("last_called_at_after"),
-            apart <= HANDOVER,
-        )
-        .sort(apart, "provider", "model", "model_after")
-    )
-    ended, begun, found = set(), set(), []
-    for pair in pairs.iter_rows(named=True):
-        before, after = (pair["provider"], pair["model"]), (pair["provider"], pair["model_after"])
-        if before not in ended and after not in begun and _takes_over(daily, pair):
+    models = _models(daily)
+    ended, begun, found = set[int](), set[int](), list[tuple[int, int]]()
+    for before, after in _handovers(models).iter_rows():
+        if before not in ended and after not in begun:
             ended.add(before)
             begun.add(after)
-            found.append(
-                ModelChange(
-                    provider=pair["provider"],
-                    before=pair["model"],
-                    after=pair["model_after"],
-                    changed_at=pair["first_called_at_after"],
-                    calls_before=pair["calls"],
-                    calls_after=pair["calls_after"],
-                    same_price=_same_price(daily, prices, pair),
-                )
-            )
-    return sorted(found, key=lambda change: (change.changed_at, change.before))
+            found.append((before, after))
+    pairs = pl.DataFrame(found, schema={"before": pl.UInt32, "after": pl.UInt32}, orient="row")
+    named = pairs.join(models, left_on="before", right_on="name").join(
+        models.drop("provider"), left_on="after", right_on="name", suffix="_after"
+    )
+    changes = [
+        ModelChange(
+            provider=row["provider"],
+            before=row["model"],
+            after=row["model_after"],
+            changed_at=row["first_called_at_after"],
+            calls_before=row["calls"],
+            calls_after=row["calls_after"],
+            same_price=row["same_price"],
+        )
+        for row in _with_same_price(named, daily, prices).iter_rows(named=True)
+    ]
+    return sorted(changes, key=lambda change: (change.changed_at, change.before))
 
 
 def price_steps(daily: pl.DataFrame, prices: pl.DataFrame) -> list[PriceStep]:
@@ -163,31 +163,83 @@ def _changed_at(before: dict[str, Any], after: dict[str, Any]) -> datetime | Non
     return next((edge for edge in edges if edge is not None and last < edge <= first), None)
 
 
-def _takes_over(daily: pl.DataFrame, pair: dict[str, Any]) -> bool:
-    """Whether the new name is used about as much as the old one was."""
-    ended: date = pair["last_called_at"].date()
-    began: date = pair["first_called_at_after"].date()
-    first, last = daily["day"][0], daily["day"][-1]
-    weeks = (pair["model"], max(ended - _WEEK, first), ended), (pair["model_after"], began, min(began + _WEEK, last))
-    calls, a_day = list[int](), list[float]()
-    for model, start, end in weeks:
-        named = pl.col("provider").eq_missing(pl.lit(pair["provider"], pl.String)) & (pl.col("model") == model)
-        calls.append(int(daily.filter(named & pl.col("day").is_between(start, end))["calls"].sum()))
-        a_day.append(calls[-1] / ((end - start).days + 1))
-    return min(calls) >= FEWEST_CALLS and max(a_day) <= MOST_TIMES * min(a_day)
+def _models(daily: pl.DataFrame) -> pl.DataFrame:
+    """Each provider's model under a number, `name`, with its span and its calls a day in its first and last week."""
+    day = pl.col("day")
+    began, ended = day.min(), day.max()
+    weeks = {  # of a log that begins or ends within one, what it has of it
+        "beginning": (day <= began + _WEEK, pl.min_horizontal(began + _WEEK, pl.lit(daily["day"].max())) - began),
+        "ending": (day >= ended - _WEEK, ended - pl.max_horizontal(ended - _WEEK, pl.lit(daily["day"].min()))),
+    }
+    return (
+        daily.drop_nulls("model")
+        .group_by("provider", "model")
+        .agg(
+            pl.col("calls").sum(),
+            pl.col("first_called_at").min(),
+            pl.col("last_called_at").max(),
+            *(pl.col("calls").filter(within).sum().alias(name) for name, (within, _) in weeks.items()),
+            *((days.dt.total_days() + 1).alias(f"{name}_days") for name, (_, days) in weeks.items()),
+        )
+        .sort("provider", "model")
+        .with_row_index("name")
+        .with_columns((pl.col(name) / pl.col(f"{name}_days")).alias(f"{name}_a_day") for name in weeks)
+    )
 
 
-def _same_price(daily: pl.DataFrame, prices: pl.DataFrame, pair: dict[str, Any]) -> bool:
-    """Whether the rates of the old name's last calls are those of the new name's first, where both have any."""
+def _handovers(models: pl.DataFrame) -> pl.DataFrame:
+    """`before`, `after`: models of which one may have taken over from the other, those that meet most closely first.
+
+    By days that meet, not each with each: logs of fine-tuned models hold thousands of names.
+    """
+    near = [timedelta(days=days) for days in range(-HANDOVER.days, HANDOVER.days + 1)]
+    span = ["provider", "first_called_at", "last_called_at"]
+    before = models.filter(pl.col("ending") >= FEWEST_CALLS).select(
+        *span, before="name", a_day="ending_a_day", day=pl.col("last_called_at").dt.date()
+    )
+    after = models.filter(pl.col("beginning") >= FEWEST_CALLS).select(
+        *span,
+        after="name",
+        a_day="beginning_a_day",
+        day=pl.concat_list(pl.col("first_called_at").dt.date() + shift for shift in near),
+    )
+    apart = (pl.col("first_called_at_after") - pl.col("last_called_at")).abs()
+    often, seldom = (most("a_day", "a_day_after") for most in (pl.max_horizontal, pl.min_horizontal))
+    return (
+        before.join(after.explode("day"), on=["provider", "day"], nulls_equal=True, suffix="_after")
+        .filter(
+            pl.col("first_called_at") < pl.col("first_called_at_after"),
+            pl.col("last_called_at") < pl.col("last_called_at_after"),
+            apart <= HANDOVER,
+            often <= MOST_TIMES * seldom,
+        )
+        .sort(apart, "before", "after")
+        .select("before", "after")
+    )
+
+
+def _with_same_price(pairs: pl.DataFrame, daily: pl.DataFrame, prices: pl.DataFrame) -> pl.DataFrame:
+    """Add whether the rates of the old name's last calls are those of the new name's first, where both have any."""
     rates = prices.select("price_id", "min_input_tokens", *_rates())
-    ours = daily.drop_nulls("price_id").filter(pl.col("provider").eq_missing(pl.lit(pair["provider"], pl.String)))
-    kind, held = ["processing", "min_input_tokens"], []
-    for model, order, descending in (("model", "last_called_at", True), ("model_after", "first_called_at", False)):
-        priced = ours.filter(pl.col("model") == pair[model]).join(rates, on="price_id")
-        held.append(priced.sort(order, descending=descending).unique(kind, keep="first", maintain_order=True))
-    both = held[0].join(held[1], on=kind, suffix="_after")
+    kind = ["processing", "min_input_tokens"]
+    priced = daily.drop_nulls("price_id").join(rates, on="price_id").sort("first_called_at")
+    first = priced.unique(["provider", "model", *kind], keep="first", maintain_order=True)
+    last = priced.sort("last_called_at").unique(["provider", "model", *kind], keep="last", maintain_order=True)
     same = pl.all_horizontal(pl.col(rate).eq_missing(pl.col(f"{rate}_after")) for rate in _RATES)
-    return not both.is_empty() and bool(both.select(same.all()).item())
+    both = (
+        pairs.select("provider", "model", "model_after")
+        .join(last.select("provider", "model", *kind, *_RATES), on=["provider", "model"], nulls_equal=True)
+        .join(
+            first.select("provider", *kind, *_RATES, model_after="model"),
+            on=["provider", "model_after", *kind],
+            nulls_equal=True,
+            suffix="_after",
+        )
+        .group_by("provider", "model", "model_after")
+        .agg(same_price=same.all())
+    )
+    found = pairs.join(both, on=["provider", "model", "model_after"], how="left", nulls_equal=True)
+    return found.with_columns(pl.col("same_price").fill_null(value=False))
 
 
 def _spans(cells: pl.DataFrame, *keys: str) -> pl.DataFrame:

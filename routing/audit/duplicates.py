@@ -1,7 +1,8 @@
 """Rows that repeat a call, and calls that share an id: gateways write null, static and repeated ids.
 
 In two looks, so that the ids of a whole log fit into memory: eight bytes a row find the ids that stand more than once,
-and only their rows are looked at whole, by 128 bits of their id and 128 bits of the call.
+and only their rows are looked at whole, by 128 bits of their id and 128 bits of the call. Where a gateway writes one id
+for all calls those are all rows: they are looked at in slices of equal calls, of which one is in memory at a time.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 import polars_hash as plh
 
+from routing.audit.cube import Tally
 from routing.score import stable_hash
 from schemas.call_log import TOKENS
 
@@ -21,7 +23,12 @@ Hashes = npt.NDArray[np.uint64]
 IDENTITY = ("row", "call_id", "called_at", "model", *TOKENS, "logged_usd")
 """Columns of CALL_LOG that `candidates` reads: one call is told from another by them."""
 
+SLICE_ROWS = 250_000
+"""Candidates that are compared at once: about 60 MB."""
+
+_ID = ("id_hash", "id_check")
 _NULL = "-"
+_HASHES = 2**64
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +36,7 @@ class Repeats:
     """What repeated ids hide."""
 
     duplicates: pl.DataFrame
-    """`part`, `row` of the rows that repeat an earlier one."""
+    """`part`, `row` of the rows that repeat an earlier one, in log order."""
     reused_ids: int
     """Rows left whose id stands on another call too."""
     logged_usd: Decimal
@@ -42,11 +49,28 @@ def id_hashes(calls: pl.DataFrame) -> Hashes:
 
 
 def repeated_hashes(hashes: Sequence[Hashes]) -> pl.Series:
-    """Return the hashes that stand more than once, each once."""
+    """Return the hashes that stand more than once, each once, in order."""
     together = np.concatenate([np.empty(0, np.uint64), *hashes])
     together.sort()
-    again = together[1:][together[1:] == together[:-1]]
-    return pl.Series("id_hash", np.unique(again), dtype=pl.UInt64)
+    again = together[1:] == together[:-1]
+    again[1:] &= ~again[:-1]  # of many equal ones the second
+    return pl.Series("id_hash", together[1:][again], dtype=pl.UInt64)
+
+
+def null_id_hashes(calls: pl.DataFrame) -> Hashes:
+    """Columns of CALL_LOG -> a hash of each row without an id, shape (n,): of every column that is there.
+
+    Eight bytes a row, as for ids: such rows are counted, never dropped.
+    """
+    # polars' own hash: ten times as quick as hashing texts, and these do not outlive the audit.
+    return calls.filter(pl.col("call_id").is_null()).hash_rows(seed=0).to_numpy()
+
+
+def identical(hashes: Sequence[Hashes]) -> int:
+    """Count the hashes that repeat an earlier one."""
+    together = np.concatenate([np.empty(0, np.uint64), *hashes])
+    together.sort()
+    return int((together[1:] == together[:-1]).sum())
 
 
 def candidates(calls: pl.DataFrame, repeated: pl.Series, *, part: int) -> pl.DataFrame:
@@ -77,19 +101,30 @@ def candidates(calls: pl.DataFrame, repeated: pl.Series, *, part: int) -> pl.Dat
     )
 
 
-def find_repeats(found: pl.DataFrame) -> Repeats:
+def find_repeats(found: pl.LazyFrame, *, slice_rows: int = SLICE_ROWS) -> Repeats:
     """Tell duplicates from reused ids.
 
     A duplicate has the id, the time, the model and all tokens of an earlier row. The first, in log order, stays.
 
     Args:
-        found: `candidates` of all parts, in log order.
+        found: `candidates` of all parts, in any order; read once a slice, fastest from files sorted by `call_hash`.
+        slice_rows: Candidates in memory at once. More of them only where one call stands more often than that.
     """
-    first = found.select(pl.struct("call_hash", "call_check").is_first_distinct()).to_series()
-    duplicates, calls = found.filter(~first), found.filter(first)
-    shared = calls.group_by("id_hash", "id_check").len().filter(pl.col("len") > 1)
-    return Repeats(
-        duplicates.select("part", "row"),
-        int(shared["len"].sum()),
-        Decimal(duplicates["logged_usd"].sum() or 0),
-    )
+    slices = max(1, -(-found.select(pl.len()).collect().item() // slice_rows))
+    edges = [number * _HASHES // slices for number in range(slices)]
+    duplicates, ids, logged_usd = list[pl.DataFrame](), Tally(_calls_of_ids), Decimal(0)
+    for low, high in zip(edges, [*edges[1:], _HASHES], strict=True):
+        within = pl.col("call_hash").is_between(pl.lit(low, pl.UInt64), pl.lit(high - 1, pl.UInt64))
+        rows = found.filter(within).collect().sort("part", "row")
+        first = rows.select(pl.struct("call_hash", "call_check").is_first_distinct()).to_series()
+        again = rows.filter(~first)
+        duplicates.append(again.select("part", "row"))
+        logged_usd += Decimal(again["logged_usd"].sum() or 0)
+        ids.add(_calls_of_ids(rows.filter(first).select(*_ID, calls=pl.lit(1, pl.UInt32))))
+    shared = ids.total().filter(pl.col("calls") > 1)
+    return Repeats(pl.concat(duplicates).sort("part", "row"), int(shared["calls"].sum()), logged_usd)
+
+
+def _calls_of_ids(cells: pl.DataFrame) -> pl.DataFrame:
+    """Add up calls of the same id."""
+    return cells.group_by(_ID).agg(pl.col("calls").sum())

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import polars as pl
 from genai_prices.data import providers as bundled_providers
+from genai_prices.data_snapshot import find_provider_by_id
 
 from routing.errors import DataError
 from schemas.billing import STANDARD, USD
@@ -88,7 +89,29 @@ _UNIT_PRICES = (
     "PricingCurrencyListUnitPrice",
 )
 _UNKNOWN = "unknown"
-_NAMES = {provider.id: provider.name for provider in bundled_providers}
+
+MAKERS = {
+    "Anthropic": "claude",
+    "Deepseek": "deepseek",
+    "NVIDIA": "nemotron",
+    "Meta": r"llama|\bmuse-",
+    "Alibaba": r"qwen|\bqwq",
+    "Google": "gemini|gemma|palm-2|text-bison",
+    "Mistral": "mistral|mixtral|ministral|codestral|devstral|magistral|pixtral|voxtral",
+    "OpenAI": r"\b(chat)?gpt-|\bo[134](-|$)|codex|davinci|babbage|text-embedding-(ada|3)",
+    "Amazon": r"\bamazon\.|\bnova-(micro|lite|pro|premier|sonic|2)",
+    "Cohere": r"\bcohere\.|\bcommand-|c4ai-",
+    "X AI": r"\bgrok-",
+    "MoonshotAi": r"\bkimi-",
+    "MiniMax": r"minimax",
+    "Z.AI": r"\bglm-",
+    "Microsoft": r"\bphi-\d|wizardlm",
+    "AI21 Labs": r"jamba|\bai21\.",
+    "Perplexity": r"\bsonar",
+    "IBM": r"\bgranite-",
+}
+"""Who made a model -> what its names have in them, in small letters; the first that fits. By the names of genai-prices,
+which knows who serves a model: on Bedrock, Azure or Vertex that is another one."""
 
 
 def focus_rows(daily: pl.DataFrame, prices: pl.DataFrame, *, account: str) -> pl.DataFrame:
@@ -135,10 +158,11 @@ def _with_rates(daily: pl.DataFrame, prices: pl.DataFrame) -> pl.DataFrame:
             f"{len(lost)} price ids are not in the price table, e.g. {lost[0]!r}; pass the prices of the audit"
         )
     provider = pl.coalesce("provider", "price_provider", pl.lit(_UNKNOWN))
+    names = _names(found.select(provider).to_series())
     return found.with_row_index("group").with_columns(
         pl.col("processing").fill_null(STANDARD),
-        provider=provider.replace(_NAMES),
-        publisher=pl.coalesce("price_provider", provider).replace(_NAMES),
+        provider=provider.replace(names),
+        publisher=pl.coalesce(_maker(), provider.replace(names)),
         sku=pl.coalesce(pl.col("price_provider") + "/" + pl.col("price_model"), "price_model"),
         input_meter=pl.col("input_tokens") - pl.col("cached_tokens") - pl.col("cache_write_tokens"),
         cached_input_meter="cached_tokens",
@@ -146,6 +170,18 @@ def _with_rates(daily: pl.DataFrame, prices: pl.DataFrame) -> pl.DataFrame:
         output_meter="output_tokens",
         request_meter=pl.when(pl.col("request_usd") > 0).then("billed_calls").otherwise(0),
     )
+
+
+def _names(providers: pl.Series) -> dict[str, str]:
+    """Ids and other names of providers (`bedrock`, `vertex_ai`) -> what genai-prices calls them, as for prices."""
+    found = {name: find_provider_by_id(bundled_providers, name) for name in providers.unique()}
+    return {name: provider.name for name, provider in found.items() if provider is not None}
+
+
+def _maker() -> pl.Expr:
+    """Who made the model of a price; null where its name does not say."""
+    name = pl.col("price_model").str.to_lowercase()
+    return pl.coalesce(pl.when(name.str.contains(pattern)).then(pl.lit(maker)) for maker, pattern in MAKERS.items())
 
 
 def _metered(priced: pl.DataFrame, kind: str) -> pl.DataFrame:

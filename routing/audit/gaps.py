@@ -7,6 +7,9 @@ calls by day, none expected) and a growing service, and a silence is never measu
 
 A silence is a gap where so many calls were expected in it that, if calls came independently of each other at that rate,
 it would happen by chance less than once in a million times (Poisson: exp(-expected) < 1e-6, 13.8 calls).
+
+A gap lies between two calls. What was before the first and after the last is not judged: a log that broke off looks
+like one that was exported then. Control totals by day tell the two apart.
 """
 
 from datetime import UTC, datetime, timedelta

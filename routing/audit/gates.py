@@ -13,9 +13,9 @@ from decimal import Decimal
 from math import isinf
 from typing import NoReturn
 
+from routing.audit.what_if_advised import Advised, advised
 from routing.errors import UsageError
 from schemas.audit import AuditReport
-from schemas.sweep import SweepPoint
 
 Number = int | float | Decimal | None
 
@@ -88,14 +88,12 @@ def _share(part: Number, whole: Number) -> float | None:
     return None if part is None or not whole else float(part) / float(whole)
 
 
-def _recommended(read: Callable[[SweepPoint], Number]) -> Callable[[AuditReport], Number]:
-    """Read a figure off the recommended point of the curve; null without one."""
+def _advised(read: Callable[[Advised], Number]) -> Callable[[AuditReport], Number]:
+    """Read a figure of what is advised; null where nothing is."""
 
     def value(report: AuditReport) -> Number:
-        found = report.what_if
-        if found is None or found.recommended is None:
-            return None
-        return read(found.sweep.points[found.recommended])
+        found = None if report.what_if is None else advised(report.what_if)
+        return None if found is None else read(found)
 
     return value
 
@@ -105,13 +103,6 @@ def _routed_share(report: AuditReport) -> Number:
     return None if found is None else _share(found.routed_calls, report.reconciliation.rows.kept)
 
 
-def _saving_vs_paid(report: AuditReport) -> Number:
-    found = report.what_if
-    if found is None or found.recommended is None or not found.routed_paid_usd:
-        return None
-    return 1.0 - found.sweep.points[found.recommended].cost_usd.value / float(found.routed_paid_usd)
-
-
 def _difference_usd(report: AuditReport) -> Decimal:
     return sum((model.difference_usd for model in report.reconciliation.models), Decimal(0))
 
@@ -119,6 +110,16 @@ def _difference_usd(report: AuditReport) -> Decimal:
 def _difference_share(report: AuditReport) -> Number:
     recomputed = sum((model.recomputed_usd for model in report.reconciliation.models), Decimal(0))
     return _share(abs(_difference_usd(report)), recomputed)
+
+
+def _differing_calls(report: AuditReport) -> Number:
+    """Not netted. Null where no call has both spends: nothing was compared."""
+    compared = any(model.compared_calls for model in report.reconciliation.models)
+    return sum(model.differing_calls for model in report.reconciliation.models) if compared else None
+
+
+def _differing_share(report: AuditReport) -> Number:
+    return _share(_differing_calls(report), sum(model.compared_calls for model in report.reconciliation.models))
 
 
 def _of_read(name: str) -> Callable[[AuditReport], Number]:
@@ -142,6 +143,7 @@ FIGURES: dict[str, Callable[[AuditReport], Number]] = {
     "rejected_share": _of_read("rejected"),
     "duplicated_share": _of_read("duplicated"),
     "null_id_share": _of_kept("null_ids"),
+    "identical_null_id_share": _of_kept("identical_null_ids"),
     "reused_id_share": _of_kept("reused_ids"),
     "unpriced_share": _of_kept("unpriced"),
     "unbilled_share": _of_kept("unbilled"),
@@ -150,21 +152,27 @@ FIGURES: dict[str, Callable[[AuditReport], Number]] = {
     "gap_hours": lambda report: sum(gap.hours for gap in report.reconciliation.gaps),
     "difference_usd": _difference_usd,
     "difference_share": _difference_share,
+    "differing_calls": _differing_calls,
+    "differing_share": _differing_share,
     "stale_calls": lambda report: sum(change.stale_calls for change in report.reconciliation.price_changes),
     "control_differences": lambda report: (
-        None if report.reconciliation.control_keys is None else len(report.reconciliation.control)
+        len(report.reconciliation.control) if report.reconciliation.control_keys else None
     ),
     "routed_share": _routed_share,
-    "strong_share": _recommended(lambda point: point.strong_share),
-    "saving_usd": _recommended(lambda point: point.saving_usd.value),
-    "saving_share": _recommended(lambda point: point.saving_share.value),
-    "saving_share_low": _recommended(lambda point: point.saving_share.low),
-    "saving_vs_best_share": _recommended(lambda point: point.saving_vs_best_share.value),
-    "saving_vs_paid_share": _saving_vs_paid,
-    "quality_share": _recommended(lambda point: None if point.quality_share is None else point.quality_share.value),
-    "quality_share_low": _recommended(lambda point: None if point.quality_share is None else point.quality_share.low),
+    "strong_share": _advised(lambda found: found.point.strong_share),
+    "saving_usd": _advised(lambda found: found.saving_usd),
+    "saving_share": _advised(lambda found: found.saving_share.value),
+    "saving_share_low": _advised(lambda found: found.saving_share.low),
+    "saving_vs_best_share": _advised(lambda found: found.saving_vs_best_share),
+    "saving_vs_paid_share": _advised(lambda found: found.saving_vs_paid_share),
+    "quality_share": _advised(
+        lambda found: None if found.point.quality_share is None else found.point.quality_share.value
+    ),
+    "quality_share_low": _advised(
+        lambda found: None if found.point.quality_share is None else found.point.quality_share.low
+    ),
 }
-"""Name -> how it is read. Money in USD, shares 0..1; those of the what-if at the recommended alpha."""
+"""Name -> how it is read. Money in USD, shares 0..1; those of the what-if as it advises."""
 
 
 def _parse(expression: str, known: Mapping[str, object]) -> _Gate:

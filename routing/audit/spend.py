@@ -1,10 +1,12 @@
 """DAILY -> what was paid, by each dimension, and how the log's own spend compares. Sums are exact."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import polars as pl
 
+from routing.audit.what_if_groups import MAX_GROUPS
 from schemas.audit import DaySpend, ErrorCount, LoggedSpend, Spend, UnpricedCalls, Waste
 
 _COUNTS = ("calls", "failed_calls", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
@@ -23,24 +25,42 @@ def spend_by(daily: pl.DataFrame, dimension: str) -> list[Spend]:
     return [_spend(row, row[dimension]) for row in rows.iter_rows(named=True)]
 
 
+def spend_by_tenant(daily: pl.DataFrame) -> list[Spend]:
+    """Spend of each tenant, dearest first; of more than 1,000 the others are one, the last.
+
+    A log may name its users where tenants are meant: a report of each would be hundreds of megabytes. The daily table
+    has them all.
+    """
+    found = spend_by(daily, "tenant")
+    shown, others = found[:MAX_GROUPS], found[MAX_GROUPS:]
+    return [*shown, merged(others, f"({len(others):,} others)")] if others else shown
+
+
 def spend_by_day(daily: pl.DataFrame, tenants: list[Spend]) -> list[DaySpend]:
     """Spend of each day, in order, with the cost of each tenant.
 
     Args:
         daily: DAILY.
-        tenants: `spend_by(daily, "tenant")`: the order of `groups`.
+        tenants: `spend_by_tenant(daily)`: the order of `groups`.
     """
-    cells = daily.group_by("day", "tenant").agg(pl.col("cost_usd").sum())
+    shown, others = tenants[:MAX_GROUPS], tenants[MAX_GROUPS:]
+    own = daily.filter(pl.col("tenant").is_in(pl.lit([one.key for one in shown], pl.List(pl.String)), nulls_equal=True))
+    cells = own.group_by("day", "tenant").agg(pl.col("cost_usd").sum())
     costs: dict[tuple[Any, ...], Decimal] = {(day, tenant): _usd(cost) for day, tenant, cost in cells.iter_rows()}
-    nothing = Decimal(0)
-    return [
-        DaySpend(
-            day=row["day"],
-            spend=_spend(row, row["day"].isoformat()),
-            groups=[costs.get((row["day"], tenant.key), nothing) for tenant in tenants],
-        )
-        for row in _added(daily, "day").sort("day").iter_rows(named=True)
-    ]
+    nothing, found = Decimal(0), list[DaySpend]()
+    for row in _added(daily, "day").sort("day").iter_rows(named=True):
+        groups = [costs.get((row["day"], tenant.key), nothing) for tenant in shown]
+        if others:
+            groups.append(_usd(row["cost_usd"] - sum(groups, nothing)))
+        found.append(DaySpend(day=row["day"], spend=_spend(row, row["day"].isoformat()), groups=groups))
+    return found
+
+
+def merged(spends: Sequence[Spend], key: str | None) -> Spend:
+    """Several as one."""
+    counts = {name: sum(getattr(one, name) for one in spends) for name in (*_COUNTS, "unpriced_calls")}
+    money = {name: sum((getattr(one, name) for one in spends), Decimal(0)) for name in _MONEY}
+    return Spend(key=key, **counts, **money)
 
 
 def logged_spend(daily: pl.DataFrame) -> list[LoggedSpend]:

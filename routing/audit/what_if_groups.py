@@ -13,6 +13,18 @@ from schemas.sweep import GroupSweep
 MAX_GROUPS = 1_000
 """Dearest tenants that are shown on their own; the others are one group."""
 
+BY_DAY = {
+    "point": pl.Int64(),
+    "alpha": pl.Float64(),
+    "strong_share": pl.Float64(),
+    "day": pl.Date(),
+    "tenant": pl.String(),
+    "calls": pl.Int64(),
+    "n_strong": pl.Int64(),
+    "cost_usd": pl.Float64(),
+}
+"""Columns of `by_day`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Groups:

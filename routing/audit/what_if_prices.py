@@ -21,7 +21,8 @@ class OnModel:
     """Cost of the same calls on one model = input + output tokens * rate."""
 
     cold_usd: Floats
-    """Input, where nothing is in the cache: every token pays in full. Shape (n,)."""
+    """Input, where nothing is in the cache: what the cache served or was written to it is written anew, at the input
+    rate where writing has none. Never below `warm_usd`. Shape (n,)."""
     warm_usd: Floats
     """Input, where the cache holds what it held. Shape (n,)."""
     usd_per_output_token: Floats
@@ -46,15 +47,18 @@ def on_model(calls: pl.DataFrame, prices: pl.DataFrame, model: PairModel) -> OnM
         *COLUMNS,
         output_tokens=pl.lit(0, pl.Int64),
     ).select(Usage.column_names())
-    empty = pl.lit(None, pl.Int64)
-    cold, at_standard = _priced(usage.with_columns(cached_tokens=empty, cache_write_tokens=empty), prices, model)
-    cached = usage.select(pl.max_horizontal("cached_tokens", "cache_write_tokens").fill_null(0).max()).item()
-    warm = _priced(usage, prices, model)[0] if cached else cold
+    anew = usage.with_columns(
+        cached_tokens=pl.lit(None, pl.Int64),
+        cache_write_tokens=pl.sum_horizontal("cached_tokens", "cache_write_tokens"),
+    )
+    cold, at_standard = _priced(anew, prices, model)
+    warm = _priced(usage, prices, model)[0] if anew["cache_write_tokens"].max() else cold
     rates = prices.select("price_id", "output_usd_per_mtok").with_columns(pl.col("price_id").cast(pl.String))
     rate = cold.join(rates, on="price_id", how="left", maintain_order="left")["output_usd_per_mtok"]
     if rate.null_count():
         raise ConfigError(f"what_if: {model.name!r} has no output price; add [[prices]] for it")
-    return OnModel(_usd(cold), _usd(warm), rate.cast(pl.Float64).to_numpy() / 1e6, at_standard)
+    warm_usd = _usd(warm)
+    return OnModel(np.maximum(_usd(cold), warm_usd), warm_usd, rate.cast(pl.Float64).to_numpy() / 1e6, at_standard)
 
 
 def _priced(usage: pl.DataFrame, prices: pl.DataFrame, model: PairModel) -> tuple[pl.DataFrame, int]:

@@ -160,7 +160,8 @@ def quality_curve(
     count = points.cells + 1
     correction, variance, of_ratio = np.zeros((3, count))
     correction[-1], last = residuals(count - 1)
-    whole = predicted[-1] + correction[-1]
+    # Where no label has a point for the strong model, what is left of the sum is rounding.
+    whole = predicted[-1] + correction[-1] if weights @ labels.strong > 0 else 0.0
     for point in range(count):
         correction[point], off = residuals(point)
         variance[point] = trust @ off**2
@@ -183,7 +184,8 @@ def _weights(labels: Floats, calls: Floats) -> tuple[Floats, int]:
     Each bin of labels weighs as much as the calls with such win rates.
     """
     bins = int(np.clip(len(labels) // LABELS_PER_BIN, 1, MOST_BINS))
-    edges = np.unique(np.quantile(labels, np.arange(1, bins) / bins))
+    edges = np.unique(np.quantile(labels, np.arange(1, bins) / bins, method="higher"))
+    edges = edges[edges > labels.min()]  # where the lowest win rates are tied: no bin is without a label
     of_label = np.searchsorted(edges, labels, side="right")
     held = np.bincount(of_label, minlength=len(edges) + 1)
     wanted = np.bincount(np.searchsorted(edges, calls, side="right"), minlength=len(edges) + 1)

@@ -1,7 +1,7 @@
 """Which logged calls could have been routed, which model answered them, and why the others are left as they were."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -66,7 +66,7 @@ class Served:
         same = [found.get(tuple(model.served.values())) for model in (strong, weak)]
         sides = zip(same, (Side.STRONG, Side.WEAK), strict=True)
         self._priced = {} if same[0] == same[1] else {name: side for name, side in sides if name is not None}
-        self._replaced = [re.compile(".*".join(re.escape(part) for part in name.split("*"))) for name in replaces]
+        self._replaced = [_pattern(name) for name in replaces]
         self._known: dict[tuple[str | None, ...], Side | None] = {}
 
     def routed(self, calls: pl.DataFrame) -> pl.DataFrame:
@@ -100,6 +100,20 @@ class Served:
         if priced in self._priced:
             return self._priced[priced]
         return Side.OTHER if any(pattern.fullmatch(model) for pattern in self._replaced) else None
+
+
+def idle_patterns(replaces: Sequence[str], models: Iterable[str]) -> list[str]:
+    """Say which names of further models are the name of no model of the log: a typo leaves its calls unrouted."""
+    served = list(models)
+    return [
+        f"what_if.replaces names {name!r}, which is no model of this log, so it moves no call; * stands for anything."
+        for name in replaces
+        if not any(_pattern(name).fullmatch(model) for model in served)
+    ]
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile(".*".join(re.escape(part) for part in name.split("*")))
 
 
 def _priced_as(names: pl.DataFrame, prices: pl.DataFrame) -> dict[tuple[str | None, ...], str]:

@@ -35,13 +35,30 @@ def sweep_of(found: Found, floor: float | None) -> Sweep:
     strong, weak = found.names
     best_name, best = _best(found, floor)
     return Sweep(
-        strong=SingleModel(model=strong, cost_usd=single(found.costs.strong), quality=_quality(found, -1)),
-        weak=SingleModel(model=weak, cost_usd=single(found.costs.weak), quality=_quality(found, 0)),
+        strong=_single(found, strong, found.costs.strong, -1),
+        weak=_single(found, weak, found.costs.weak, 0),
         best_single=best_name,
         points=_points(found, best),
         groups=group_sweeps(found.sums, found.groups, found.quality.correction if found.quality else None),
         histogram=Histogram(counts=np.histogram(found.win_rates, BINS, (0.0, 1.0))[0].tolist()),
     )
+
+
+def unrouted(strong: str, weak: str) -> Sweep:
+    """Return the curve of no calls: it has no points, and nothing costs nothing on either model."""
+    nothing = Estimate(value=0.0, low=0.0, high=0.0)
+    return Sweep(
+        strong=SingleModel(model=strong, cost_usd=nothing, saving_share=nothing),
+        weak=SingleModel(model=weak, cost_usd=nothing, saving_share=nothing),
+        best_single=strong,
+        points=[],
+        histogram=Histogram(counts=[0] * BINS),
+    )
+
+
+def _single(found: Found, name: str, costs: Costs, point: int) -> SingleModel:
+    _, (share,) = savings(Costs(np.atleast_1d(costs.value), costs.draws[:, None]), found.costs.strong)
+    return SingleModel(model=name, cost_usd=single(costs), saving_share=share, quality=_quality(found, point))
 
 
 def _points(found: Found, best: Costs) -> list[SweepPoint]:
@@ -75,13 +92,13 @@ def _quality(found: Found, point: int) -> Estimate | None:
 
 
 def _best(found: Found, floor: float | None) -> tuple[str, Costs]:
-    """The cheapest single model that holds the floor; the strong one always does."""
+    """The cheapest single model that holds the floor; the strong one always does.
+
+    All weak is tested by itself, whatever points between the two do: a router that ranks badly is no reason to pay
+    for the strong model.
+    """
     strong, weak = found.names
     costs = found.costs
-    holds = (
-        floor is not None
-        and found.quality is not None
-        and found.quality.share is not None
-        and found.quality.share[0].low >= floor
-    )
+    shares = found.quality.share if found.quality else None
+    holds = floor is not None and shares is not None and shares[0].low >= floor
     return (weak, costs.weak) if holds and costs.weak.value < costs.strong.value else (strong, costs.strong)

@@ -36,7 +36,7 @@ class Columns:
         return Columns(self.schema | added, self.time_zone, under=self.under)
 
     def text(self, *names: str) -> pl.Expr:
-        """As String; empty is null."""
+        """As String, lists as JSON; empty is null."""
         return self._coalesced([_text(*found) for found in self._found(names)], pl.String())
 
     def integer(self, *names: str) -> pl.Expr:
@@ -135,6 +135,9 @@ def _text(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     if dtype in _TEXTS:
         value = value.cast(pl.String)
         return pl.when(value != "").then(value)
+    if isinstance(dtype, pl.List):
+        lists = pl.struct(l=value).struct.json_encode().str.strip_prefix('{"l":').str.strip_suffix("}")
+        return pl.when(value.is_not_null()).then(lists)
     scalar = dtype.is_numeric() or dtype in (pl.Boolean, pl.Date)
     return value.cast(pl.String, strict=False) if scalar else pl.lit(None, pl.String)
 

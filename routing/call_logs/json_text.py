@@ -53,6 +53,31 @@ def word_at(text: pl.Expr, key: str) -> pl.Expr:
     return text.str.extract(rf'"{key}"\s*:\s*"?([^"\\\s,}}\]]+)')
 
 
+def without_foreign_keys(text: pl.Expr, dtype: pl.Struct, *, of: str) -> pl.Expr:
+    """JSON text in which the first key of a name is the record's own, for `object_at` and its like.
+
+    The objects under `of` are somebody else's and may hold keys of the same names. Only the few rows where one does
+    are parsed, and left with what the dtype has.
+
+    Args:
+        text: JSON text of objects.
+        dtype: The keys that count.
+        of: Pattern of the keys whose objects are not to be looked into.
+    """
+    keys = "|".join(fields_of(dtype))
+    within = rf'{of}"\s*:\s*\{{(?:[^}}"]|{_STRING}|{_OBJECT})*?"(?:{keys})"\s*:'
+
+    def own(texts: pl.Series) -> pl.Series:
+        doubtful = texts.str.contains(within).fill_null(value=False)
+        if not doubtful.any():
+            return texts
+        read = decode(pl.when("doubtful").then("text"), dtype).struct.json_encode()
+        frame = pl.DataFrame({"text": texts, "doubtful": doubtful})
+        return frame.select(pl.when("doubtful").then(read).otherwise("text")).to_series()
+
+    return text.map_batches(own, return_dtype=pl.String, is_elementwise=True)
+
+
 def fields_of(dtype: pl.Struct) -> dict[str, pl.DataType]:
     """Names and types of a struct's fields."""
     return dict(dtype.to_schema())  # type: ignore[arg-type]  # instances, never classes
@@ -74,10 +99,21 @@ def _decode(texts: pl.Series, dtype: pl.DataType, mend: Mend | None, odd: str | 
     # A blank row would vanish from what polars decodes.
     texts = texts.to_frame("text").select(pl.when(pl.col("text").str.strip_chars() != "").then("text")).to_series()
     special = texts.str.contains(odd).any() if odd is not None else False
-    if not special and (whole := _parsed(texts, dtype)) is not None:
+    if not special and (whole := _whole(texts, dtype)) is not None:
         return whole
     pieces = [texts.slice(start, _PIECE) for start in range(0, len(texts), _PIECE)]
     return pl.concat([_piece(piece, dtype, mend, odd) for piece in pieces])
+
+
+def _whole(texts: pl.Series, dtype: pl.DataType) -> pl.Series | None:
+    """Parsed at once, also where `{}` stands for no list; null where a row has another shape."""
+    values = _parsed(texts, dtype)
+    fields = fields_of(dtype) if isinstance(dtype, pl.Struct) else {}
+    lists = [name for name, kind in fields.items() if isinstance(kind, pl.List)]
+    if values is not None or not lists:
+        return values
+    # Not within a string, whose quotes are escaped.
+    return _parsed(texts.str.replace_all(rf'"({"|".join(lists)})"\s*:\s*\{{\s*\}}', '"${1}":null'), dtype)
 
 
 def _parsed(texts: pl.Series, dtype: pl.DataType) -> pl.Series | None:
@@ -90,7 +126,7 @@ def _parsed(texts: pl.Series, dtype: pl.DataType) -> pl.Series | None:
 
 def _piece(texts: pl.Series, dtype: pl.DataType, mend: Mend | None, odd: str | None) -> pl.Series:
     if not (odd is not None and texts.str.contains(odd).any()):
-        values = _parsed(texts, dtype)
+        values = _whole(texts, dtype)
         if values is not None:
             return values
     fitted = [None if text is None else json.dumps(_fit(_loaded(text, mend), dtype)) for text in texts]

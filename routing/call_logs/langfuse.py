@@ -8,7 +8,7 @@ as it is. Where a row's own `total` shows that a bucket lies inside another, it 
 import polars as pl
 
 from routing.call_logs.columns import PAIRS, Columns
-from routing.call_logs.layout import IS_CALL, TEXT, Format, Prepared, processing, renamed
+from routing.call_logs.layout import IS_CALL, LONG_WRITE, TEXT, Format, Prepared, processing, renamed
 from routing.call_logs.times import seconds
 
 _TYPES = {"GENERATION": "chat", "EMBEDDING": "embedding"}
@@ -30,16 +30,17 @@ _FIELDS: dict[str, pl.DataType] = {
     "model_parameters": PAIRS,
     "modelParameters": PAIRS,
 }
-_INPUT = "input|prompt|cache|audio|image|video"
+_INPUT = "input|prompt|cache|ephemeral|audio|image|video"
 _OUTPUT = "output|completion|candidate"
 _READ = "cache_read|cached|cache_hit"
-_WRITTEN = "cache_creation|cache_write"
+_WRITTEN, _BY_AGE = "cache_creation|cache_write", "ephemeral"
+"""The second is the first by how long it is kept: of both beside each other one counts."""
+_LONG = "ephemeral_1h"
 _REASONING = "reasoning|thought|thinking"
 _PLAIN_INPUT, _PLAIN_OUTPUT = (
     ("input", "prompt_tokens", "input_tokens"),
     ("output", "completion_tokens", "output_tokens"),
 )
-_SUMS = ("total", "input", "output", "read", "written", "reasoning", "beside_input", "beside_output")
 
 
 def _prepare(frame: pl.LazyFrame, columns: Columns) -> Prepared:
@@ -55,7 +56,9 @@ def _prepare(frame: pl.LazyFrame, columns: Columns) -> Prepared:
         "input": name.is_in(_PLAIN_INPUT),
         "output": name.is_in(_PLAIN_OUTPUT),
         "read": is_input & name.str.contains(_READ),
-        "written": is_input & name.str.contains(_WRITTEN),
+        "written": is_input & name.str.contains(_WRITTEN) & ~name.str.contains(_BY_AGE),
+        "by_age": is_input & name.str.contains(_BY_AGE),
+        "long": is_input & name.str.contains(_LONG),
         "reasoning": is_output & name.str.contains(_REASONING),
         "beside_input": is_input,
         "beside_output": is_output,
@@ -63,7 +66,11 @@ def _prepare(frame: pl.LazyFrame, columns: Columns) -> Prepared:
     frame = frame.with_columns(__usage=columns.pairs("usage_details", "usageDetails").map.entries())
     buckets = {key: pl.col("__usage").list.eval(count.filter(test).drop_nulls()) for key, test in wanted.items()}
     sums = {f"__{key}": pl.when(found.list.len() > 0).then(found.list.sum()) for key, found in buckets.items()}
-    return frame.with_columns(**sums), columns.plus(**dict.fromkeys(sums, pl.Int64()))
+    twice = pl.min_horizontal(pl.col("__written", "__by_age").fill_null(0))
+    frame = frame.with_columns(**sums).with_columns(
+        __written=pl.max_horizontal("__written", "__by_age"), __beside_input=pl.col("__beside_input") - twice
+    )
+    return frame, columns.plus(**dict.fromkeys(sums, pl.Int64()))
 
 
 def _tokens(is_embedding: pl.Expr) -> dict[str, pl.Expr]:
@@ -112,6 +119,7 @@ def _calls(columns: Columns) -> dict[str, pl.Expr]:
         "latency_s": seconds(started, ended),
         "tenant": columns.text("user_id", "userId"),
         "prompt": columns.prompt("input"),
+        LONG_WRITE: pl.col("__long") > 0,
         # A line that cannot be read has no type: it has to be seen, and is rejected for want of a time.
         IS_CALL: kind.is_null() | kind.is_in(list(_TYPES)),
     }

@@ -8,11 +8,15 @@ import polars as pl
 
 from routing.call_logs.columns import Columns
 from routing.call_logs.json_text import Mend, decode
+from routing.call_logs.tokens import inclusive_output
 from schemas.call_log import CallLog
 
 SCHEMA = CallLog.create_empty().schema
 IS_CALL = "is_call"
 """Beside the columns of CALL_LOG: false for what is no call, such as the span of a tool."""
+LONG_WRITE = "long_cache_write"
+"""Beside them too: tokens were written to the cache for an hour, which costs more than the five minutes priced here."""
+BESIDE = (IS_CALL, LONG_WRITE)
 LINE = "line"
 """The one column of a file of JSON lines before it is parsed."""
 TEXT = pl.String()
@@ -36,7 +40,7 @@ class Format:
     fields: Mapping[str, pl.DataType]
     """Every column that is read, and its type where the log is JSON lines."""
     calls: Callable[[Columns], dict[str, pl.Expr]]
-    """Columns of CALL_LOG, and IS_CALL where rows may be something else. What is left out is null."""
+    """Columns of CALL_LOG, and those of BESIDE that the format knows. What is left out is null."""
     prompts: tuple[str, ...] = ()
     """The fields that may hold prompt text."""
     prepare: Callable[[pl.LazyFrame, Columns], Prepared] = _as_it_is
@@ -83,7 +87,7 @@ def parsed(lines: pl.LazyFrame, layout: Format, fields: Mapping[str, pl.DataType
 
 
 def normalized(frame: pl.LazyFrame, schema: Mapping[str, pl.DataType], layout: Format, wishes: Wishes) -> pl.LazyFrame:
-    """Raw columns -> CALL_LOG without `row`, and IS_CALL.
+    """Raw columns -> CALL_LOG without `row`, and BESIDE.
 
     Args:
         frame: The raw log.
@@ -106,14 +110,27 @@ def normalized(frame: pl.LazyFrame, schema: Mapping[str, pl.DataType], layout: F
     wanted = [
         calls.get(name, pl.lit(None, dtype)).cast(dtype).alias(name) for name, dtype in SCHEMA.items() if name != "row"
     ]
+    is_long = calls.get(LONG_WRITE, pl.lit(False)).fill_null(False)  # noqa: FBT003  # a literal
     # Not `select`, which makes one row of none where all columns are constant.
-    return frame.with_columns(*wanted, is_call.alias(IS_CALL)).select(*_COLUMNS, IS_CALL)
+    rows = frame.with_columns(*wanted, is_call.alias(IS_CALL), is_long.alias(LONG_WRITE)).select(*_COLUMNS, *BESIDE)
+    rows = rows.with_columns(
+        output_tokens=inclusive_output(pl.col("output_tokens"), reasoning=pl.col("reasoning_tokens"))
+    )
+    return rows.with_columns(
+        pl.when(~_uncounted()).then(name).alias(name) for name in ("input_tokens", "output_tokens")
+    )
+
+
+def _uncounted() -> pl.Expr:
+    """An answer cannot be of no tokens at all: gateways write zeros for streams that ended without usage."""
+    nothing = (pl.col("input_tokens") == 0) & (pl.col("output_tokens") == 0)
+    return (nothing & pl.col("billed") & (pl.col("outcome") == "ok")).fill_null(value=False)
 
 
 def numbered(frames: Sequence[pl.LazyFrame]) -> pl.LazyFrame:
-    """One after the other, with their `row`, without what is no call -> CALL_LOG, its rules not applied."""
+    """One after the other, with their `row` -> CALL_LOG, its rules not applied, and BESIDE."""
     rows = pl.concat(frames, how="vertical").with_row_index("row")
-    return rows.filter(pl.col(IS_CALL)).select(pl.col("row").cast(pl.UInt64), *_COLUMNS)
+    return rows.select(pl.col("row").cast(pl.UInt64), *_COLUMNS, *BESIDE)
 
 
 def mapped(columns: Columns, mapping: Mapping[str, str]) -> dict[str, pl.Expr]:
@@ -142,13 +159,22 @@ def tenant(columns: Columns, names: Sequence[str]) -> pl.Expr:
     return pl.when(pl.any_horizontal(*(part.is_not_null() for part in parts))).then(joined)
 
 
-_GOOD = ["ok", "success", "succeeded", "completed", "truncated", "stop", "true", "200", "201"]
+_GOOD = [
+    *("ok", "success", "successful", "succeeded", "complete", "completed", "done", "finished", "truncated"),
+    *("true", "t", "yes", "y"),
+    # What ended an answer says that there was one.
+    *("stop", "length", "end_turn", "stop_sequence", "max_tokens", "tool_calls", "tool_use", "function_call"),
+    "content_filter",
+]
+_GOOD_CODE = r"^(?:2\d\d|1)(?:\.0*)?$"
+"""Of HTTP or a flag; a column of numbers with holes in it is often one of floats."""
 
 
 def outcome(status: pl.Expr) -> pl.Expr:
-    """Words and HTTP codes -> `ok` or `failed`; null, where nothing is said, counts as ok."""
+    """Words, flags, reasons of an end and HTTP codes -> `ok` or `failed`; null, where nothing is said, is ok."""
     word = status.str.strip_chars().str.to_lowercase()
-    return pl.when(word.is_null() | word.is_in(_GOOD)).then(pl.lit("ok")).otherwise(pl.lit("failed"))
+    good = word.is_in(_GOOD) | word.str.contains(_GOOD_CODE)
+    return pl.when(word.is_null() | good).then(pl.lit("ok")).otherwise(pl.lit("failed"))
 
 
 _CHAT = "chat"

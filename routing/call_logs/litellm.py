@@ -11,13 +11,18 @@ Read from the sources of releases 1.60 to 1.109. LiteLLM brings all usage into O
 import polars as pl
 
 from routing.call_logs.columns import Columns
-from routing.call_logs.json_text import count_at, object_at, word_at
-from routing.call_logs.layout import TEXT, Format, Prepared, operation, outcome, processing, provider
+from routing.call_logs.json_text import count_at, object_at, without_foreign_keys, word_at
+from routing.call_logs.layout import LONG_WRITE, TEXT, Format, Prepared, operation, outcome, processing, provider
 from routing.call_logs.prompts import MESSAGES, REQUEST, mend_messages, mend_request, mending
 from routing.call_logs.times import seconds
 from routing.call_logs.tokens import inclusive_input
 
-_DETAILS = pl.Struct({"cached_tokens": TEXT, "cache_creation_tokens": TEXT, "cache_write_tokens": TEXT})
+_DETAILS = pl.Struct(
+    {
+        **dict.fromkeys(("cached_tokens", "cache_creation_tokens", "cache_write_tokens"), TEXT),
+        "cache_creation_token_details": pl.Struct({"ephemeral_1h_input_tokens": TEXT}),
+    }
+)
 _USAGE = pl.Struct(
     {
         "prompt_tokens_details": _DETAILS,
@@ -49,16 +54,25 @@ _FIELDS: dict[str, pl.DataType] = {
     "metadata": _METADATA,
     "messages": MESSAGES,
     "proxy_server_request": REQUEST,
-    "response": pl.Struct({"service_tier": TEXT}),
+    "response": pl.Struct({"service_tier": TEXT, "usage": pl.Struct({"service_tier": TEXT})}),
 }
 _REDACTED = ["redacted-by-litellm", "REDACTED_BY_LITELM"]
+_PREFIX = (
+    r"^(openai|azure|azure_ai|anthropic|bedrock|vertex_ai|gemini|mistral|groq|deepseek|xai|openrouter|cohere|perplexity"
+    r"|together_ai|fireworks_ai)/"
+)
+"""LiteLLM's names of providers, before the model's in rows without `custom_llm_provider`."""
 _BATCHES = ["retrieve_batch", "aretrieve_batch"]
 """Rows of a whole batch: written when its results are fetched."""
 
 
 def _prepare(frame: pl.LazyFrame, columns: Columns) -> Prepared:
     """Find what is in the metadata, each thing once: polars would search anew for every column it is used in."""
-    metadata, usage = columns.json("metadata"), pl.col("__usage")
+    metadata, usage = pl.col("__metadata"), pl.col("__usage")
+    frame = frame.with_columns(__metadata=without_foreign_keys(columns.json("metadata"), _METADATA, of=r"\w*_metadata"))
+    if columns.schema.get("response") == pl.String:  # it holds the whole answer: parsed only where that may help
+        has_tier = pl.col("response").str.contains('"service_tier"', literal=True)
+        frame = frame.with_columns(response=pl.when(has_tier).then("response"))
     frame = frame.with_columns(__newer=object_at(metadata, "usage_object"))
     older = object_at(pl.when(pl.col("__newer").is_null()).then(metadata), "additional_usage_values")
     frame = frame.with_columns(__usage=pl.coalesce("__newer", older)).with_columns(
@@ -70,7 +84,8 @@ def _prepare(frame: pl.LazyFrame, columns: Columns) -> Prepared:
     cached = count_at(pl.when(pl.col("__cached").is_null()).then(usage), "cache_read_input_tokens")
     written = count_at(pl.when(pl.col("__counted").is_null()).then(usage), "cache_creation_input_tokens")
     frame = frame.with_columns(__cached=pl.coalesce("__cached", cached), __written=pl.coalesce("__counted", written))
-    return frame, columns
+    host = pl.coalesce(columns.text("custom_llm_provider"), columns.text("model").str.extract(_PREFIX))
+    return frame.with_columns(__host=host, __tier=_logged_tier(columns)).with_columns(__tier=_tier(usage)), columns
 
 
 def _calls(columns: Columns) -> dict[str, pl.Expr]:
@@ -79,7 +94,7 @@ def _calls(columns: Columns) -> dict[str, pl.Expr]:
     tokens = columns.integer("prompt_tokens") + pl.when(left_out).then(written).otherwise(0)
     started, ended = columns.moment("startTime"), columns.moment("endTime")
     call_id, kind = columns.text("request_id"), columns.text("call_type")
-    host, model = columns.text("custom_llm_provider"), columns.text("model")
+    host, model = pl.col("__host"), columns.text("model")
     return {
         "call_id": pl.when(call_id != "None").then(call_id),  # str(None): LiteLLM had no id
         "called_at": pl.coalesce(started, ended),
@@ -87,7 +102,7 @@ def _calls(columns: Columns) -> dict[str, pl.Expr]:
         "base_url": columns.text("api_base"),
         "model": pl.when(model != "unknown-model").then(model.str.strip_prefix(host.fill_null("") + "/")),
         "requested_model": columns.text("model_group"),
-        "processing": pl.when(kind.is_in(_BATCHES)).then(pl.lit("batch")).otherwise(_tier(columns, usage)),
+        "processing": pl.when(kind.is_in(_BATCHES)).then(pl.lit("batch")).otherwise("__tier"),
         "operation": operation(kind),
         "input_tokens": inclusive_input(tokens, cached=cached, written=written, apart=False),
         "cached_tokens": cached,
@@ -98,18 +113,24 @@ def _calls(columns: Columns) -> dict[str, pl.Expr]:
         "billed": ~columns.flag("cache_hit").fill_null(value=False),
         "outcome": outcome(columns.text("status")),
         "error_code": pl.coalesce(word_at(error, "error_code"), word_at(error, "error_class")),
-        "attempts": count_at(columns.json("metadata"), "attempted_retries") + 1,
+        "attempts": count_at(pl.col("__metadata"), "attempted_retries") + 1,
         "latency_s": pl.coalesce(columns.number("request_duration_ms") / 1_000, seconds(started, ended)),
         "tenant": columns.text("team_id"),
         "prompt": _prompt(columns),
+        LONG_WRITE: count_at(usage, "ephemeral_1h_input_tokens") > 0,
     }
 
 
-def _tier(columns: Columns, usage: pl.Expr) -> pl.Expr:
+def _logged_tier(columns: Columns) -> pl.Expr:
     """Of the usage, the cost breakdown or the response; a null is passed over."""
+    cost = object_at(pl.col("__metadata"), "cost_breakdown", rare=True)
+    logged = [text.str.extract(r'"service_tier"\s*:\s*"(\w+)"') for text in (pl.col("__usage"), cost)]
+    return pl.coalesce(*logged, columns.text("response.service_tier", "response.usage.service_tier"))
+
+
+def _tier(usage: pl.Expr) -> pl.Expr:
     fast = pl.when(usage.str.contains(r'"speed"\s*:\s*"fast"')).then(pl.lit("fast"))
-    logged = [columns.json(name).str.extract(r'"service_tier"\s*:\s*"(\w+)"') for name in ("metadata", "response")]
-    return pl.coalesce(fast, processing(pl.coalesce(*logged)))
+    return pl.coalesce(fast, processing(pl.col("__tier")))
 
 
 def _prompt(columns: Columns) -> pl.Expr:

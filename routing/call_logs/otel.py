@@ -63,8 +63,10 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "prompt": ("gen_ai.input.messages", "gen_ai.prompt", "gen_ai.content.prompt"),
 }
 """Where each column is looked for, best name first."""
-_NOT_CALLS = r"agent|tool|workflow|retriev|memory|plan|task"
-"""Operations around calls: their usage, where they have any, is the sum of calls that have spans of their own."""
+_NOT_CALLS = r"(?:^|[^a-z])(?:agents?|tools?|workflow|retrieval|retrieve|retriever|memory|plan|task)(?:[^a-z]|$)"
+"""Words of operations around calls: their usage, where they have any, is the sum of calls with spans of their own."""
+_CALLS = ["chat", "embedding"]
+"""Operations, as `operation` names them, that are calls whatever else their span says."""
 _PREFIXED = r"^gen_ai\.prompt\.\d+\.(role|content)$"
 
 
@@ -168,10 +170,14 @@ def _calls(columns: Columns) -> dict[str, pl.Expr]:
     names = ATTRIBUTES
     texts = {key: columns.text(*names[key]) for key in ("provider", "processing", "operation", "requested_model")}
     model = pl.coalesce(columns.text(*names["model"]), texts["requested_model"])
-    error = columns.text("error.type")
-    failed = error.is_not_null() | columns.text("code").is_in(["2", "STATUS_CODE_ERROR"])
+    status = columns.integer("http.response.status_code")
+    failed = (
+        columns.text("error.type").is_not_null()
+        | columns.text("code").is_in(["2", "STATUS_CODE_ERROR"])
+        | (status >= 400).fill_null(value=False)
+    )
     started, ended = columns.moment("startTimeUnixNano"), columns.moment("endTimeUnixNano")
-    is_call = model.is_not_null() & ~texts["operation"].fill_null("").str.contains(_NOT_CALLS)
+    tokens = _tokens(columns)
     asked = prompt(columns.text(*names["prompt"], "told"), TEXT, plain=False)
     return {
         "call_id": columns.text(*names["call_id"], "spanId"),
@@ -182,15 +188,23 @@ def _calls(columns: Columns) -> dict[str, pl.Expr]:
         "requested_model": texts["requested_model"],
         "processing": processing(texts["processing"]),
         "operation": operation(texts["operation"]),
-        **_tokens(columns),
+        **tokens,
         "logged_usd": columns.usd(*names["logged_usd"]),
         "outcome": pl.when(failed).then(pl.lit("failed")).otherwise(pl.lit("ok")),
         "error_code": pl.when(failed).then(columns.text(*names["error_code"])),
         "latency_s": seconds(started, ended),
         "tenant": columns.text(*(f"resource.{name}" for name in names["tenant"])),
         "prompt": pl.coalesce(asked, columns.text("asked")),
-        IS_CALL: is_call | ~pl.col("readable"),
+        IS_CALL: _is_call(columns, model, texts["operation"], tokens) | ~pl.col("readable"),
     }
+
+
+def _is_call(columns: Columns, model: pl.Expr, named: pl.Expr, tokens: dict[str, pl.Expr]) -> pl.Expr:
+    """By its operation; else by its model or, unless it is an agent's sum, its usage."""
+    used = pl.any_horizontal(tokens[name].is_not_null() for name in ("input_tokens", "output_tokens"))
+    has_sign = model.is_not_null() | (used & columns.text("gen_ai.agent.name", "agent_name").is_null())
+    around = named.str.to_lowercase().str.contains(_NOT_CALLS).fill_null(value=False)
+    return operation(named).is_in(_CALLS).fill_null(value=False) | (has_sign & ~around)
 
 
 def _tokens(columns: Columns) -> dict[str, pl.Expr]:

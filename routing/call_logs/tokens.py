@@ -26,3 +26,8 @@ def inclusive_input(tokens: pl.Expr, *, cached: pl.Expr, written: pl.Expr, apart
     cache = cached.fill_null(0) + written.fill_null(0)
     outside = pl.lit(apart) if isinstance(apart, bool) else apart
     return pl.when(outside | (cache > tokens)).then(tokens + cache).otherwise(tokens)
+
+
+def inclusive_output(tokens: pl.Expr, *, reasoning: pl.Expr) -> pl.Expr:
+    """Output tokens with those of reasoning in them: where they are more than the whole (Gemini), they are apart."""
+    return pl.when(reasoning > tokens).then(tokens + reasoning).otherwise(tokens)

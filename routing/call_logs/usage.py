@@ -3,7 +3,7 @@
 import polars as pl
 
 from routing.call_logs.json_text import count_at, object_at
-from routing.call_logs.layout import TEXT
+from routing.call_logs.layout import LONG_WRITE, TEXT
 from routing.call_logs.tokens import inclusive_input
 
 _INPUT_DETAILS = pl.Struct({"cached_tokens": TEXT, "cache_write_tokens": TEXT})
@@ -12,6 +12,7 @@ USAGE = pl.Struct(
     {
         **dict.fromkeys(("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "service_tier"), TEXT),
         **dict.fromkeys(("cache_read_input_tokens", "cache_creation_input_tokens", "prompt_cache_hit_tokens"), TEXT),
+        "cache_creation": pl.Struct({"ephemeral_1h_input_tokens": TEXT}),
         "prompt_tokens_details": _INPUT_DETAILS,
         "input_tokens_details": _INPUT_DETAILS,
         "completion_tokens_details": _OUTPUT_DETAILS,
@@ -46,4 +47,5 @@ def counted(usage: pl.Expr) -> dict[str, pl.Expr]:
         "cache_write_tokens": written,
         "output_tokens": pl.coalesce(count_at(usage, "completion_tokens"), count_at(usage, "output_tokens")),
         "reasoning_tokens": count_at(usage, "reasoning_tokens"),
+        LONG_WRITE: count_at(usage, "ephemeral_1h_input_tokens") > 0,
     }

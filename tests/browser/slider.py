@@ -9,7 +9,7 @@ from tests.report_pages import at
 MOVED = """() => [...document.querySelectorAll('[data-at]')].map(cell => (
   {text: cell.textContent, value: cell.value, json: cell.dataset.json || '', none: cell.classList.contains('none'),
     at: cell.dataset.at, unit: cell.dataset.unit, how: cell.dataset.how || '', of: cell.dataset.of || '',
-    absent: cell.dataset.none || '\\u2013'}))"""
+    absent: cell.dataset.none || '\\u2013', shown: cell.dataset.shown || ''}))"""
 
 PLACED = """() => [...document.querySelectorAll('[data-places]')].map(mark =>
   [mark.getAttribute('transform'), mark.dataset.places.split(';')])"""
@@ -22,16 +22,23 @@ def expected(cell: dict[str, str], index: int, document: Any) -> tuple[float | N
     if cell["how"] and value is not None:
         whole = float(at(document, cell["of"]))
         value = whole - value if cell["how"] == "less" else None if whole == 0 else 1 - value / whole
+    if cell["shown"] == "word":
+        return None, "more" if value is not None and value < 0 else "less"
     unit: Unit = cell["unit"]  # type: ignore[assignment]
+    if cell["shown"] and value is not None:
+        return value, written(abs(value), unit)
     return value, cell["absent"] if value is None else written(value, unit)
 
 
 def check_point(page: Any, index: int, document: Any) -> int:
     """Every number and mark stands at a point; returns how many numbers."""
     cells = page.evaluate(MOVED)
+    assert {cell["shown"] for cell in cells} == {"", "size", "word"}
     for cell in cells:
         value, text = expected(cell, index, document)
         assert cell["text"] == text, cell
+        if cell["shown"] == "word":
+            continue
         assert (None if cell["value"] == "" else float(cell["value"])) == value, cell
         assert cell["none"] == (value is None), cell
         assert cell["json"] == ("" if cell["how"] else cell["at"].replace("*", str(index)))

@@ -76,7 +76,7 @@ def test_the_slider_by_keyboard(opened: Open, html: str, document: Any) -> None:
         check_point(page, index, document)
     words = slider.get_attribute("aria-valuetext")
     point = document["what_if"]["sweep"]["points"][90]
-    assert words == f"alpha {written(point['alpha'], 'ratio')}, strong share {written(point['strong_share'], 'share')}"
+    assert words == f"alpha {written(point['alpha'], 'alpha')}, strong share {written(point['strong_share'], 'share')}"
 
 
 def test_the_slider_by_dragging(opened: Open, html: str, document: Any) -> None:
@@ -103,8 +103,8 @@ def test_the_slider_by_its_buttons(opened: Open, html: str, document: Any) -> No
     page = opened(html)
     shown = page.locator("[data-only]:visible")
     assert shown.all_inner_texts() == [", recommended"]
-    page.get_by_role("button", name="all weak").click()
-    assert (page.locator("#point").input_value(), shown.all_inner_texts()) == ("0", [", all weak"])
+    page.get_by_role("button", name="all weak, routed").click()
+    assert (page.locator("#point").input_value(), shown.all_inner_texts()) == ("0", [", all weak, routed"])
     check_point(page, 0, document)
     assert page.locator("#point-name").inner_text() == "alpha above every win rate, strong share .00"
     page.get_by_role("button", name="recommended").click()
@@ -126,7 +126,7 @@ def test_what_a_screen_reader_hears(opened: Open, html: str) -> None:
     assert page.evaluate("spoken") == 1
     point = large_report().what_if.sweep.points[45]  # type: ignore[union-attr]
     text = said.text_content()
-    assert text.startswith(f"Alpha {written(point.alpha, 'ratio')} sends {point.n_strong:,} calls to the strong model.")
+    assert text.startswith(f"Alpha {written(point.alpha, 'alpha')} sends {point.n_strong:,} calls to the strong model.")
     assert written(point.cost_usd.value, "about") in text
     assert text.endswith("of the strong model's quality is kept.")
 
@@ -141,7 +141,7 @@ def test_numbers_are_written_as_python_writes_them(opened: Open, html: str) -> N
         *((7_919 * k % 100_003) / 2 ** (k % 13) for k in range(400)),
         *((-1) ** k * (7_919 * k % 100_003) * 10.0 ** (k % 17 - 11) for k in range(400)),
     ]  # fmt: skip
-    units: list[Unit] = ["ratio", "share", "count", "money", "about", "percent"]
+    units: list[Unit] = ["ratio", "alpha", "share", "count", "money", "about", "percent"]
     for unit in units:
         found = page.evaluate("([values, unit]) => values.map(value => written(value, unit))", [values, unit])
         assert found == [written(value, unit) for value in values], unit

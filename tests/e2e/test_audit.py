@@ -1,14 +1,7 @@
 """`nightroute audit` from the command line: the example log with its faults, gates, bad input, kills."""
 
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,70 +13,12 @@ from examples.make_log import make_log
 from jobs.audit_config import load_audit
 from jobs.rundir import RunDir, locked
 from schemas.audit import AuditReport
-from tests.e2e.desk import assert_told, nightroute, toml
-from tests.e2e.harness import ROOT, Ended, wait_for
+from tests.e2e.audit_desk import STAGING, Desk, calls, start
+from tests.e2e.desk import assert_told
+from tests.e2e.harness import ROOT, Ended
 
 EXAMPLE = ROOT / "examples" / "audit.toml"
 ROWS = 20_000
-STAGING = "staging"
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """A folder with `log/`, `audit.toml`, and after an audit `out/`."""
-
-    folder: Path
-    config: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def out(self) -> Path:
-        return self.folder / "out"
-
-    @property
-    def config_file(self) -> Path:
-        return self.folder / "audit.toml"
-
-    def put(self, log: pl.DataFrame, name: str = "calls.parquet") -> None:
-        path = self.folder / "log" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        log.write_parquet(path)
-
-    def write_config(self, **changes: Any) -> None:
-        """Dotted keys with `__` for the dot, None leaves a key out."""
-        values = {
-            "output": "out",
-            "log.path": "log",
-            "log.format": "table",
-            "log.columns": {name: name for name in calls(1).columns},
-            **{key.replace("__", "."): value for key, value in changes.items()},
-        }
-        lines = [f"{key} = {toml(value)}" for key, value in values.items() if value is not None]
-        self.config_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-    def audit(self, *args: str, **changes: Any) -> Ended:
-        """`nightroute audit --config audit.toml ...` in this process."""
-        self.write_config(**changes)
-        return nightroute("audit", "--config", str(self.config_file), *args)
-
-    def report(self) -> AuditReport:
-        return AuditReport.model_validate_json((self.out / "report.json").read_bytes())
-
-
-def calls(n: int, **columns: Any) -> pl.DataFrame:
-    """A plain table of calls, one a minute; $0.002 each at the price of gpt-4.1 ($2 and $8 a million tokens)."""
-    start = datetime(2026, 10, 5, 8, tzinfo=UTC)
-    return pl.DataFrame(
-        {
-            "call_id": [f"c{i}" for i in range(n)],
-            "called_at": [start + timedelta(minutes=i) for i in range(n)],
-            "provider": ["openai"] * n,
-            "model": ["gpt-4.1"] * n,
-            "input_tokens": [600] * n,
-            "output_tokens": [100] * n,
-            **columns,
-        },
-        schema_overrides={"called_at": pl.Datetime("us", "UTC")},
-    )
 
 
 @pytest.fixture
@@ -99,18 +34,6 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
     """The example log in `log/`, and the faults in it."""
     folder = tmp_path_factory.mktemp("example")
     return folder, make_log(folder / "log", rows=ROWS)
-
-
-def start(config: Path, *args: str) -> "subprocess.Popen[bytes]":
-    """Start an audit in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "jobs", "audit", "--config", str(config), *args],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -189,50 +112,6 @@ def test_the_example_config_is_read() -> None:
     assert audit_of(Path("/a"), Path("/b")).config.output == "/b"
 
 
-def whole(out: Path) -> list[str]:
-    """Names of the finished files; each is read to its end."""
-    names = []
-    for path in (path for path in out.rglob("*") if path.is_file() and STAGING not in path.parts):
-        if path.suffix == ".parquet":
-            pl.read_parquet(path)
-        elif path.suffix == ".json":
-            json.loads(path.read_text(encoding="utf-8"))
-        elif path.suffix == ".csv":
-            assert path.read_bytes().endswith(b"\n")
-        names.append(path.name)
-    return names
-
-
-def killed_when(reached: Callable[[], bool], desk: Desk) -> bool:
-    """SIGKILL an audit at a moment; false: it was quicker."""
-    shutil.rmtree(desk.out, ignore_errors=True)
-    with start(desk.config_file) as process:
-        wait_for(lambda: process.poll() is not None or reached(), timeout_s=60)
-        alive = process.poll() is None
-        if alive:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-    return alive and not (desk.out / "report.json").exists()
-
-
-@pytest.mark.parametrize("moment", ["store", "write"])
-def test_a_killed_audit_leaves_whole_files_and_can_be_run_again(table: Desk, moment: str) -> None:
-    table.put(calls(50_000))
-    table.write_config(log__part_rows=2_000)
-    reached: dict[str, Callable[[], bool]] = {
-        "store": lambda: any((table.out / STAGING).rglob("*.parquet")),
-        "write": lambda: (table.out / "tables" / "daily.parquet").exists(),
-    }
-    # On a busy machine the audit may end before it is killed: another try then.
-    assert any(killed_when(reached[moment], table) for _ in range(5))
-    assert (table.out / STAGING).exists()
-    assert "report.json" not in whole(table.out)
-    assert table.audit().exit_code == 0
-    assert "report.json" in whole(table.out)
-    assert table.report().paid.total.calls == 50_000
-    assert not (table.out / STAGING).exists()
-
-
 def test_a_plain_table_is_added_up(table: Desk) -> None:
     ended = table.audit()
     assert ended.exit_code == 0, ended.stderr
@@ -246,6 +125,32 @@ def test_a_gate_on_what_the_audit_does_not_know_is_broken(table: Desk) -> None:
     assert ended.exit_code == 1
     assert ended.summary["broken_gates"] == ["saving_share < 0.2 (saving_share is not known)"]
     assert table.report().paid.total.calls == 100
+
+
+def test_a_log_without_prompts_is_audited_all_the_same(table: Desk) -> None:
+    """Nothing can be routed, and what was paid is known: the report says both, and why."""
+    pair: dict[str, Any] = {"what_if__strong": {"name": "gpt-4.1"}, "what_if__weak": {"name": "gpt-4.1-nano"}}
+    pair["what_if__replaces"] = ["gpt4.1*", "gpt-4.1*"]
+    ended = table.audit("--fail-if", "saving_share < 0.2", "--fail-if", "cost_usd > 1", **pair)
+    assert ended.exit_code == 1, ended.stderr
+    assert ended.summary["broken_gates"] == ["saving_share < 0.2 (saving_share is not known)"]
+    assert ended.summary["cost_usd"] == "0.200000000000"
+    advice = ended.summary["advice"]
+    assert advice.startswith("No call of this log could be routed (no prompt text: 100). A router reads prompts")
+    assert "let the log hold them" in " ".join(ended.stderr.split())
+    found = table.report().what_if
+    assert found is not None
+    assert (found.advice, found.sweep.points, found.routed_calls) == (advice, [], 0)
+    assert [note.partition(",")[0] for note in table.report().notes] == ["what_if.replaces names 'gpt4.1*'"]
+    assert [(row.reason, row.calls, str(row.cost_usd)) for row in found.unrouted] == [
+        ("no prompt text", 100, "0.200000000000")
+    ]
+    page = (table.out / "report.html").read_text(encoding="utf-8")
+    assert advice in page
+    assert '<input type="range"' not in page
+    for name in ("what_if_curve", "what_if_groups", "what_if_days"):
+        assert pl.read_parquet(table.out / "tables" / f"{name}.parquet").is_empty()
+        assert (table.out / "csv" / f"{name}.csv").read_text(encoding="utf-8").count("\n") == 1
 
 
 def test_a_gate_that_does_not_hold_exits_0(table: Desk) -> None:
@@ -302,7 +207,7 @@ def test_a_damaged_log_is_told(table: Desk) -> None:
         ({"log__path": "nowhere"}, 66, ["nowhere"]),
         ({"log__format": "litelm"}, 78, ["litelm", "litellm"]),
         ({"page__top": 0}, 78, ["page.top"]),
-        ({"control": {"path": "none.csv", "columns": {"day": "d"}}}, 66, ["none.csv"]),
+        ({"control": {"path": "none.csv", "columns": {"day": "d"}}}, 66, ["none.csv", "control.path"]),
         (
             {"what_if__quality_floor": 0.9, "what_if__strong": {"name": "a"}, "what_if__weak": {"name": "b"}},
             78,
@@ -316,6 +221,24 @@ def test_a_wrong_config_is_told(table: Desk, changes: dict[str, Any], exit_code:
     assert not (table.out / "report.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "exit_code", "needles"),
+    [
+        ({"what_if__weak": {"name": "gpt-4.1-nanoo"}}, 78, ["'gpt-4.1-nanoo'", "correct its name", "[[prices]]"]),
+        ({"what_if__labels": {"path": "none.csv"}}, 66, ["none.csv is missing", "labels"]),
+        ({"what_if__history": "none.parquet"}, 66, ["what_if.history", "none.parquet"]),
+        ({"what_if__router": {"artifact": "builtin:none"}}, 78, ["builtin:none"]),
+    ],
+)
+def test_what_a_what_if_lacks_is_told_before_the_log_is_read(
+    table: Desk, changes: dict[str, Any], exit_code: int, needles: list[str]
+) -> None:
+    pair: dict[str, Any] = {"what_if__strong": {"name": "gpt-4.1"}, "what_if__weak": {"name": "gpt-4.1-nano"}}
+    ended = table.audit(**pair | changes)
+    assert_told(ended, exit_code, *needles)
+    assert "log:" not in ended.stderr
+
+
 def test_control_totals_that_lack_a_column_are_told(table: Desk) -> None:
     pl.DataFrame({"day": [date(2026, 10, 5)], "n": [100]}).write_csv(table.folder / "usage.csv")
     columns = {"day": "day", "calls": "requests"}
@@ -324,6 +247,32 @@ def test_control_totals_that_lack_a_column_are_told(table: Desk) -> None:
     assert ended.exit_code == 0, ended.stderr
     assert table.report().reconciliation.control == []
     assert table.report().reconciliation.control_keys == 1
+
+
+@pytest.mark.parametrize("header", ["day,calls", "model,usd"])
+def test_control_totals_without_a_row_let_no_gate_pass(table: Desk, header: str) -> None:
+    (table.folder / "usage.csv").write_text(header + "\n", encoding="utf-8")
+    control = {"path": "usage.csv", "columns": {name: name for name in header.split(",")}}
+    ended = table.audit("--fail-if", "control_differences > 0", control=control)
+    assert_told(ended, 65, "usage.csv", "hold no rows")
+    assert "log: 1 file" not in ended.stderr, "it is told before the log is read"
+
+
+def test_control_totals_of_another_month_let_no_gate_pass(table: Desk) -> None:
+    pl.DataFrame({"day": [date(2026, 9, 5)], "calls": [0]}).write_csv(table.folder / "usage.csv")
+    control = {"path": "usage.csv", "columns": {"day": "day", "calls": "calls"}}
+    ended = table.audit("--fail-if", "control_differences > 0", control=control)
+    assert ended.exit_code == 1
+    assert "CONTROL: the totals are of other days than the log" in ended.stderr
+    assert ended.summary["broken_gates"] == ["control_differences > 0 (control_differences is not known)"]
+
+
+def test_an_override_that_prices_nothing_is_told(table: Desk) -> None:
+    price = {"model": "gpt-4", "input_usd_per_mtok": "1", "output_usd_per_mtok": "4"}
+    ended = table.audit(prices=[price])
+    note = "[[prices]] of 'gpt-4' priced no call: it holds for exactly this name, and the log has 'gpt-4.1'."
+    assert table.report().notes == [note]
+    assert note in " ".join(ended.stderr.split())
 
 
 def test_a_second_audit_of_one_output_waits_for_no_one(table: Desk) -> None:

@@ -40,11 +40,11 @@ f.flush(); print('held', flush=True); sys.stdin.read()"
 
 
 @pytest.mark.parametrize("key", ["output__path", "run_dir"])
-def test_a_path_below_a_file_is_75_before_a_call_is_made(desk: Desk, key: str) -> None:
+def test_a_path_below_a_file_is_78_before_a_call_is_made(desk: Desk, key: str) -> None:
     desk.put(questions(2))
     (desk.folder / "note").touch()
     desk.write_config(**{key: "note/below"})
-    assert_told(desk.run(), 75, "is a file or lies below one, a folder is needed there", "choose another folder")
+    assert_told(desk.run(), 78, "is a file or lies below one; name a folder")
 
 
 @contextmanager

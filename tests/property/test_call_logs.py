@@ -21,23 +21,20 @@ from tests.unit.call_logs.writers import WRITERS, Call
 
 counts = st.integers(0, 10**9)
 prompts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20).map(lambda text: f"Q: {text}")
-calls = st.lists(
-    st.builds(
-        Call,
-        number=st.integers(0, 10**6),
-        claude=st.booleans(),
-        fresh=counts,
-        cached=counts,
-        written=counts,
-        answer=counts,
-        reasoning=counts,
-        nanos_usd=st.integers(0, 10**12),
-        failed=st.booleans(),
-        prompt=prompts,
-    ),
-    min_size=1,
-    max_size=30,
+call = st.builds(
+    Call,
+    number=st.integers(0, 10**6),
+    claude=st.booleans(),
+    fresh=counts,
+    cached=counts,
+    written=counts,
+    answer=counts,
+    reasoning=counts,
+    nanos_usd=st.integers(0, 10**12),
+    failed=st.booleans(),
+    prompt=prompts,
 )
+calls = st.lists(call, min_size=1, max_size=30)
 
 
 NO_COST, NO_PROMPT = {"openai_batch"}, {"openai_batch"}

@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 
 from jobs.audit_config import AuditConfig, AuditJob
 from jobs.audit_what_if import WhatIfResult, what_if
+from jobs.audit_what_if_inputs import read_inputs
 from routing.audit.what_if_points import points_of, remaining, running
+from routing.prices import price_snapshot
+from schemas.billing import PriceOverride
 from schemas.sweep import Estimate
 from tests.fakes import save_adding_router
-from tests.unit.audit.what_if_logs import NOON, STRONG, WEAK, Parts, call_log, prices
+from tests.unit.audit.what_if_logs import NOON, RATES, STRONG, WEAK, Parts, call_log
 
 rates = st.sampled_from([0.0, 0.2, 0.2, 0.5, 1.0]) | st.floats(0, 1).map(lambda rate: round(rate, 6))
 
@@ -50,12 +53,16 @@ def test_running_and_remaining_make_the_whole(values: list[int]) -> None:
     assert running(cells)[0] == remaining(cells)[-1] == 0.0
 
 
+WRITES = {STRONG: {"cache_write_usd_per_mtok": "12.5"}, WEAK: {"cache_write_usd_per_mtok": "1.25"}, "old": {}}
+PRICES = price_snapshot([PriceOverride.model_validate(rates | WRITES[rates["model"]]) for rates in RATES])
+
 calls = st.fixed_dictionaries(
     {
         "model": st.sampled_from([STRONG, WEAK, "old", "unheard-of"]),
         "prompt": st.integers(1, 999).map(str) | st.sampled_from([None, "", "500", "500 1"]),
         "input_tokens": st.none() | st.integers(0, 200_000),
-        "cached_tokens": st.none() | st.just(3),
+        "cached_tokens": st.none() | st.just(3) | st.integers(0, 100_000),
+        "cache_write_tokens": st.none() | st.just(5) | st.integers(0, 100_000),
         "output_tokens": st.integers(0, 5_000),
         "tenant": st.sampled_from([None, "a", "b", "ü / <c>"]),
         "called_at": st.integers(0, 3).map(lambda day: NOON.replace(day=1 + day)),
@@ -69,6 +76,7 @@ routed = {
     "prompt": "7",
     "input_tokens": 9,
     "cached_tokens": None,
+    "cache_write_tokens": None,
     "output_tokens": 9,
     "tenant": "a",
     "called_at": NOON,
@@ -76,6 +84,7 @@ routed = {
     "outcome": "ok",
     "operation": None,
 }
+moved = routed | {"model": "old", "cache_write_tokens": 5}
 
 
 @contextmanager
@@ -97,8 +106,9 @@ def asked(log: pl.DataFrame, **section: Any) -> Iterator[WhatIfResult]:
             "points": 13,
         }
         config = AuditConfig.model_validate({"output": "out", "log": {"path": "x"}, "what_if": wanted | section})
-        job = AuditJob(config, folder, None)
-        yield what_if(job, Parts(log, 7), prices(), cache=folder / "cache", clock=lambda: 0.0)
+        inputs = read_inputs(AuditJob(config, folder, None), PRICES)
+        assert inputs is not None
+        yield what_if(inputs, Parts(log, 7), PRICES, cache=folder / "cache", clock=lambda: 0.0)
 
 
 def ordered(estimate: Estimate) -> bool:
@@ -108,7 +118,7 @@ def ordered(estimate: Estimate) -> bool:
 @settings(max_examples=15)
 @given(rows=st.lists(calls, max_size=30), cache=st.sampled_from(["cold", "warm"]))
 def test_every_call_is_counted_once_and_the_curve_adds_up(rows: list[dict[str, Any]], cache: str) -> None:
-    log = call_log({name: [row[name] for row in [*rows, routed]] for name in routed}, prices())
+    log = call_log({name: [row[name] for row in [*rows, routed, moved]] for name in routed}, PRICES)
     with asked(log, cache=cache) as found:
         report, by_day = found.report, found.by_day
     sweep, n = report.sweep, report.routed_calls
@@ -141,8 +151,16 @@ def test_every_call_is_counted_once_and_the_curve_adds_up(rows: list[dict[str, A
         assert sweep.points[-1].cost_usd.value == pytest.approx(sweep.strong.cost_usd.value)
         assert sweep.points[0].cost_usd.value == pytest.approx(sweep.weak.cost_usd.value)
     else:
+        # Both ends are a single model whose calls lost their cache: never cheaper than that model alone.
         assert sweep.points[-1].saving_usd.value <= 1e-9
+        assert sweep.points[0].cost_usd.value >= sweep.weak.cost_usd.value - 1e-9
     assert report.recommended is not None
-    held = sweep.points[report.recommended].quality_share
-    assert held is not None
-    assert held.low >= 0.8
+    chosen = sweep.points[report.recommended]
+    assert chosen.quality_share is not None
+    assert chosen.quality_share.low >= 0.8
+    if report.alone is None:
+        assert chosen.saving_vs_best_share.value > 0
+        assert 0 < report.recommended < len(sweep.points) - 1
+    else:
+        assert report.alone == sweep.best_single
+        assert report.recommended == (0 if report.alone == WEAK else len(sweep.points) - 1)

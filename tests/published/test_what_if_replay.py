@@ -4,7 +4,7 @@ A log is made in which each prompt was answered by one of the two models only. W
 quality at nine strong shares is held against what these very calls really cost and scored on the other model. Labels
 (and, where the log holds no weak answer, the history) come from other prompts of the benchmark.
 
-NIGHTROUTE_REPLAYS sets how many logs of each kind are made; docs/what-if.md has the figures of 200.
+NIGHTROUTE_REPLAYS sets how many logs of each kind are made; docs/what-if.md has the figures of 100.
 """
 
 import os
@@ -22,6 +22,7 @@ from scipy import stats
 
 from jobs.audit_config import AuditConfig, AuditJob
 from jobs.audit_what_if import what_if
+from jobs.audit_what_if_inputs import read_inputs
 from routing.artifact import load, locate
 from routing.metrics import Floats
 from routing.prices import price_snapshot
@@ -134,12 +135,15 @@ def replay(folder: Path, kind: str, seed: int) -> tuple[WhatIf, pl.DataFrame]:
         "labels": {"path": "labels.parquet"},
         "quality_floor": FLOOR,
         "resamples": 1_000,
+        "tokenizer_spread": 0,  # one tokenizer counted the prompts of both models
     }
     if "history" in kind:
         asked["history"] = "history.parquet"
     config = AuditConfig.model_validate({"output": "out", "log": {"path": "log"}, "what_if": asked})
     log = logged(calls, LOGS[kind](calls, rng))
-    found = what_if(AuditJob(config, folder, None), Parts(log), prices(), cache=folder / "cache", clock=lambda: 0.0)
+    inputs = read_inputs(AuditJob(config, folder, None), prices())
+    assert inputs is not None
+    found = what_if(inputs, Parts(log), prices(), cache=folder / "cache", clock=lambda: 0.0)
     return found.report, calls
 
 

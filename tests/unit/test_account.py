@@ -151,6 +151,18 @@ def test_a_reply_of_http_200_that_cannot_be_read_is_unpriced_too() -> None:
     assert (row["status"], row["cost_usd"], row["unpriced_reason"]) == ("failed", None, "tokens unknown")
 
 
+def test_the_other_model_is_priced_as_standard_whatever_tier_answered() -> None:
+    rates = [("big", 10, 30), ("small", 1, 2)]
+    prices = price_snapshot([
+        PriceOverride(model=model, input_usd_per_mtok=Decimal(asked), output_usd_per_mtok=Decimal(told),
+                      batch_factor=Decimal("0.5"))
+        for model, asked, told in rates
+    ])  # fmt: skip
+    table = costed(body("big", 1000, 50, service_tier="batch"), win_rates=[0.9], prices=prices)
+    assert table["cost_usd"].to_list() == [(1000 * 10 + 50 * 30) * MICRO / 2]
+    assert table["weak_cost_usd"].to_list() == [(1000 * 1 + 100 * 2) * MICRO]
+
+
 def test_a_service_tier_without_a_price_is_unpriced_and_default_is_standard() -> None:
     table = costed(
         body("big", 1000, 50, service_tier="flex"), body("big", 1000, 50, service_tier="default"), win_rates=[0.9, 0.9]

@@ -64,6 +64,7 @@ def test_a_date_fills_paths(tmp_path: Path) -> None:
     ("data", "needle"),
     [
         ({"what_if": PAIR | {"quality_floor": 0.9}}, "add [what_if.labels]"),
+        ({"what_if": PAIR | {"weak": {"name": "a", "provider": "x"}}}, "strong and weak are both called 'a'"),
         ({"what_if": PAIR | {"router": {"embedding": {"base_url": "http://s/v1"}}}}, "an audit buys nothing"),
         ({"log": {"path": "log", "formt": "otel"}}, "did you mean 'format'?"),
         ({"log": {"path": "log", "format": "csv"}}, "log.format"),

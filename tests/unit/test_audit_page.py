@@ -23,7 +23,7 @@ from tests.audit_reports import (
     what_if,
 )
 from tests.pages import Element, parsed
-from tests.report_pages import at, check_inert, check_numbers, check_readable, leaves, told
+from tests.report_pages import at, cells, check_inert, check_numbers, check_readable, leaves, section, table, told
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ONLY_IN_JSON = (
@@ -52,19 +52,6 @@ def html(report: a.AuditReport) -> str:
 @pytest.fixture(scope="module")
 def page(html: str) -> Element:
     return parsed(html)
-
-
-def section(page: Element, name: str) -> Element:
-    return page.one("section", aria_labelledby=name)
-
-
-def table(page: Element, caption: str) -> Element:
-    (found,) = [t for t in page.all("table") if caption in t.one("caption").words]
-    return found
-
-
-def cells(row: Element) -> list[str]:
-    return [cell.words for cell in row.all("th") + row.all("td")]
 
 
 def test_the_numbers_in_the_page_are_those_in_the_json(document: Any, page: Element) -> None:
@@ -129,7 +116,7 @@ def test_it_is_inert_and_readable(html: str, page: Element) -> None:
 
 def test_it_opens_with_the_verdict(report: a.AuditReport, page: Element) -> None:
     tiles = {tile.one("dt").words: tile for tile in section(page, "verdict").one("dl", class_="tiles").all("div")}
-    assert list(tiles) == ["was paid", "routing would have saved", "quality kept", "the log"]
+    assert list(tiles) == ["was paid", "routing would have saved", "quality kept", "can the log be trusted?"]
     assert tiles["was paid"].one(class_="figure").words == "$48,213.56"
     assert report.what_if is not None
     point = report.what_if.sweep.points[51]
@@ -139,7 +126,7 @@ def test_it_opens_with_the_verdict(report: a.AuditReport, page: Element) -> None
     assert saved == pytest.approx([paid - point.cost_usd.value, paid - point.cost_usd.high, paid - point.cost_usd.low])
     assert point.quality_share is not None
     assert tiles["quality kept"].one(class_="figure").words == "97.6 % [97.0 %, 98.3 %]"
-    assert tiles["the log"].one(class_="figure").words == "holds, with remarks"
+    assert tiles["can the log be trusted?"].one(class_="figure").words == "yes, with remarks"
 
 
 def test_reconciliation_comes_first(page: Element) -> None:
@@ -147,7 +134,8 @@ def test_reconciliation_comes_first(page: Element) -> None:
     assert names[:3] == ["verdict", "log", "paid"]
     rows = [cells(row) for row in table(page, "What became of the rows.").one("tbody").all("tr")]
     assert rows[0][:2] == ["read", "1,268,411"]
-    assert rows[1][:3] == ["rejected", "3,902", "0.3 %"]
+    assert rows[1][:3] == ["that are no calls", "48,210", ""]
+    assert rows[2][:3] == ["rejected", "3,902", "0.3 %"]
     assert [row[0] for row in rows if row[4] == "of rows read"] == ["rejected", "duplicated", "kept"]
 
 
@@ -211,7 +199,7 @@ def test_the_slider_opens_at_the_recommended_point(document: Any, page: Element)
     """Every number that moves names its pattern; the page shows the one at the point."""
     slider = page.one("input")
     assert (slider.attributes["value"], slider.attributes["max"]) == ("51", "100")
-    assert slider.attributes["aria-valuetext"] == "alpha .446, strong share .51"
+    assert slider.attributes["aria-valuetext"] == "alpha .445678, strong share .51"
     moving = [element for element in page.all("data") if "data-at" in element.attributes]
     assert len(moving) > 500
     for element in moving:
@@ -222,7 +210,10 @@ def test_the_slider_opens_at_the_recommended_point(document: Any, page: Element)
             assert element.attributes["data-json"] == pattern.replace("*", "51")
     named = [part.words for part in page.all("strong", class_="") if "data-only" in part.attributes]
     hidden = [part.words for part in page.all("strong") if "hidden" in part.attributes]
-    assert (named, hidden) == ([", recommended", ", all weak", ", all strong"], [", all weak", ", all strong"])
+    assert (named, hidden) == (
+        [", recommended", ", all weak, routed", ", all strong, routed"],
+        [", all weak, routed", ", all strong, routed"],
+    )
 
 
 def test_tenants_at_the_point(report: a.AuditReport, page: Element) -> None:
@@ -265,14 +256,14 @@ def test_without_a_what_if_nothing_runs() -> None:
     assert "All calls have one tenant: (no tenant), one provider: openai and one tier: standard." in page.words
 
 
-def test_no_call_could_be_routed() -> None:
-    found = what_if(small_report().paid)
-    nothing = found.model_copy(
-        update={"sweep": found.sweep.model_copy(update={"points": [], "groups": []}), "recommended": None}
-    )
-    html = audit_page(small_report(what_if=nothing))
-    check_inert(html, parsed(html), script=False)
-    assert "No call of this log could be routed." in parsed(html).words
+def test_alphas_are_written_so_that_they_can_be_typed(report: a.AuditReport, page: Element) -> None:
+    assert report.what_if is not None
+    rows = table(page, "All points of the curve").one("tbody").all("tr")
+    written = [cells(row)[0] for row in rows]
+    for text, point in zip(written[1:], report.what_if.sweep.points[1:], strict=True):
+        assert point.alpha is not None
+        assert float(text.split()[0]) == round(point.alpha, 6)
+    assert len(set(written)) == 101
 
 
 def test_the_best_single_model_may_be_the_weak_one() -> None:
@@ -280,7 +271,9 @@ def test_the_best_single_model_may_be_the_weak_one() -> None:
     weak = found.model_copy(update={"sweep": found.sweep.model_copy(update={"best_single": "x-1"})})
     page = parsed(audit_page(small_report(what_if=weak)))
     labels = [label.words for label in page.all("dl", class_="tiles")[1].all("dt")]
-    assert labels == ["cost", "less than paid", "less than all strong", "less than the best single", "quality kept"]
+    assert labels == [
+        "cost", "saved against paid", "saved against all strong", "saved against the best single", "quality kept",
+    ]  # fmt: skip
     assert "against x-1 alone" in section(page, "verdict").words
 
 

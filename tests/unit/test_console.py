@@ -12,6 +12,7 @@ from jobs.splitting import Forecast
 from routing.dispatch import Progress
 from routing.estimate import Interval
 from schemas.run import Split
+from tests.run_reports import manifest, table
 
 
 @dataclass(frozen=True)
@@ -139,3 +140,20 @@ def test_a_fit_on_a_terminal_is_a_bar_with_its_last_validation(monkeypatch: pyte
     assert "a-router: loss 0.6000, held-out loss 0.6500, held-out APGR 0.568" in screen.getvalue()
     assert "3/4" in screen.getvalue()
     assert "step 2 of 4" not in screen.getvalue()
+
+
+def test_the_summary_of_a_run_of_which_nothing_was_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both models have prices; there is just no answer to price."""
+    console.show_manifest(manifest(table().filter(status="failed")), "answers")
+    err = capsys.readouterr().err
+    assert "unpriced" not in err
+    assert "all strong" not in err
+    assert " 0 answered (0 truncated), 10 failed, " in err
+    assert "timeout: 10" in err
+
+
+def test_the_summary_counts_truncated_answers_as_the_page_does(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show_manifest(manifest(table()), "answers")
+    err = capsys.readouterr().err
+    assert " 190 answered (7 truncated), 10 failed, " in err
+    assert "all strong, modelled" in err

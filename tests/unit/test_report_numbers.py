@@ -18,6 +18,15 @@ from jobs.report.numbers import MINUS, Unit, Value, number, observed, pointer, r
         (-0.0001, "ratio", ".000"),
         (0.0, "ratio", ".000"),
         (10.5, "ratio", "10.500"),
+        (0.641234, "alpha", ".641234"),
+        (0.5, "alpha", ".5"),
+        (0.1234564999, "alpha", ".123456"),
+        (1.0, "alpha", "1"),
+        (0.0, "alpha", "0"),
+        (0.000001, "alpha", ".000001"),
+        (1e-9, "alpha", "0"),
+        (-0.25, "alpha", f"{MINUS}.25"),
+        (10.0, "alpha", "10"),
         (0.304, "share", ".30"),
         (0.0214, "difference", "+.021"),
         (-0.0214, "difference", f"{MINUS}.021"),
@@ -66,6 +75,13 @@ from jobs.report.numbers import MINUS, Unit, Value, number, observed, pointer, r
 )
 def test_how_a_number_is_written(value: Value, unit: Unit, text: str) -> None:
     assert written(value, unit) == text
+
+
+@given(st.integers(0, 1_000_000))
+def test_a_typed_alpha_is_the_one_that_is_shown(millionths: int) -> None:
+    """Win rates have six decimals."""
+    alpha = round(millionths / 1e6, 6)
+    assert float(written(alpha, "alpha")) == alpha
 
 
 @given(st.floats(min_value=0, max_value=1e9, allow_nan=False))

@@ -75,6 +75,15 @@ def test_bars_are_stacked_in_their_place() -> None:
     assert drawn.width == WIDE
 
 
+@pytest.mark.parametrize("days", range(150, 210, 4))
+def test_no_label_is_cut_off_at_the_end(days: int) -> None:
+    starts = [at(2026, 1, 1) + k * DAY for k in range(days)]
+    drawn = time_chart(starts, DAY, [Stack("a", "red", [1.0] * days)], ["x"] * days, title="")
+    labels = [mark for mark in of_kind(drawn.marks, "tick") if re.search("[A-Z]", mark.text)]
+    assert len(labels) >= 4
+    assert all(float(mark.attributes["x"]) + 7 * len(mark.text) <= WIDE for mark in labels)
+
+
 @pytest.mark.parametrize("start", [at(9999, 12, 31), at(1, 1, 1), at(2026, 2, 28)])
 def test_a_log_may_hold_any_date(start: datetime) -> None:
     assert of_kind(time_chart([start], DAY, [Stack("a", "red", [0.0])], ["x"], title="").marks, "hover")

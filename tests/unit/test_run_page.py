@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from jobs.report.flow_chart import Node, Ribbon, flow_chart
@@ -73,11 +74,12 @@ def test_it_is_inert_and_readable(html: str, page: Element) -> None:
 def test_the_night_in_four_figures(report: RunReport, page: Element) -> None:
     tiles = [tile.words for tile in page.all("dl", class_="tiles")[0].all("div")]
     rows, totals = report.manifest.rows, report.manifest.totals
-    outcome = f"{rows['failed']} failed, 0 unsent, 3 rows rejected"
-    assert tiles[0] == f"answered 95.0 % observed of 3,000 queries; {outcome}"
+    outcome = f"{rows['truncated']} of them truncated; {rows['failed']} failed, 0 unsent, 3 rows rejected"
+    assert rows["truncated"] == 100
+    assert tiles[0] == f"answered 95.0 % observed of 3,000 queries, {outcome}"
     calls = f"{totals.attempts:,} calls, {totals.unpriced_rows} answers unpriced"
     assert tiles[1] == f"was paid ${totals.cost_usd:.2f} observed in {calls}"
-    assert tiles[2].startswith(f"less than all strong ${totals.saved_vs_strong_usd:.2f} modelled ")
+    assert tiles[2].startswith(f"saved against all strong ${totals.saved_vs_strong_usd:.2f} modelled ")
     assert tiles[3].startswith("strong share .40 observed ")
 
 
@@ -134,9 +136,25 @@ def test_a_run_without_a_curve(tmp_path: Path) -> None:
     check_inert(html, page, script=False)
     check_readable(page)
     check_numbers(json.loads(report.model_dump_json()), page)
-    assert "No answer has a price on both models" in page.words
+    first = page.one("section", aria_labelledby="verdict")
+    assert first.one("dl", class_="tiles").all("div")[2].words == (
+        "saved against all strong \N{EN DASH} modelled nothing was answered"
+    )
+    n = nothing.height
+    assert [note.words for note in first.one("ul", class_="notes").all("li")] == [
+        f"Nothing was answered: {n} of {n} queries failed (timeout {n})."
+    ]
+    assert "Nothing can be said of another alpha: nothing was answered." in page.words
+    assert "price on both" not in page.words
     titles = [figure.one("h3").words for figure in page.all("figure")]
     assert titles == ["From rows to answers", "Where the win rates lie"]
+
+
+def test_a_run_without_prices(tmp_path: Path) -> None:
+    unpriced = table().filter(pl.col("unpriced_reason").is_not_null())
+    words = parsed(run_page(run_report(write_run(tmp_path, unpriced), now=NOW))).words
+    assert "Nothing can be said of another alpha: no answer has a price on both models." in words
+    assert "modelled no answer has a price on both models" in words
 
 
 def test_a_run_that_no_alpha_makes_is_marked_beside_the_curve(tmp_path: Path) -> None:

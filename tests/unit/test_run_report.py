@@ -13,7 +13,7 @@ from jobs.run_report import MOST_GROUPS, MOST_SLICES, open_run, run_report
 from jobs.run_sweep import Compared, Doubt, GroupOf, doubt, sweep_run
 from routing.errors import DataError, InputMissingError, TryLaterError, UsageError
 from schemas.run_report import RunReport
-from tests.run_reports import NOW, START, STRONG, WEAK, table, write_run
+from tests.run_reports import NOW, START, STRONG, WEAK, manifest, table, write_run
 
 Rows = list[dict[str, Any]]
 
@@ -121,8 +121,28 @@ def test_nothing_was_answered(frame: pl.DataFrame, tmp_path: Path) -> None:
     nothing = frame.filter(status="failed")
     found = run_report(write_run(tmp_path, nothing), groups=["tenant"], now=NOW)
     assert (found.slices, found.slice_s, found.sweep, found.compared, found.at_run) == ([], None, None, 0, None)
-    assert any("There is no curve" in note for note in found.notes)
-    assert sum(found.win_rates.counts) == nothing.height
+    n = nothing.height
+    assert found.notes == [f"Nothing was answered: {n} of {n} queries failed (timeout {n})."]
+    assert sum(found.win_rates.counts) == n
+
+
+def test_what_to_know_first(frame: pl.DataFrame, tmp_path: Path) -> None:
+    """Failures by their code, answers that end early, and calls of which nobody knows how they ended."""
+    totals = manifest(frame).totals.model_dump() | {"unknown_calls": 49}
+    found = run_report(write_run(tmp_path, frame, totals=totals), now=NOW)
+    rows = found.manifest.rows
+    assert rows["truncated"]
+    assert found.notes[:3] == [
+        f"{rows['failed']} of 200 queries failed (timeout {rows['failed']}).",
+        f"{rows['truncated']} of {rows['ok'] + rows['truncated']} answers were truncated at the token limit.",
+        "49 calls were in flight when the run was killed. The provider may have billed them; they are in no sum.",
+    ]
+
+
+def test_answers_without_prices_have_no_curve(frame: pl.DataFrame, tmp_path: Path) -> None:
+    unpriced = frame.filter(pl.col("unpriced_reason").is_not_null())
+    found = run_report(write_run(tmp_path, unpriced), now=NOW)
+    assert found.notes[-1].endswith("no answer has a price on both models. Add [[prices]] to the config.")
 
 
 def test_the_curve_is_what_rows_would_have_cost(report: RunReport, rows: Rows) -> None:
@@ -284,6 +304,19 @@ def test_too_few_answers_are_an_assumption() -> None:
     spread = doubt(np.array([100.0, 300.0]), 10.0, assumed_tokens=1)
     assert spread.scatter_usd == pytest.approx(np.std([100, 300], ddof=1) * 1e-5)
     assert spread.error_usd == pytest.approx(spread.scatter_usd / 2**0.5)
+
+
+def test_the_tier_of_the_replies_does_not_change_what_is_modelled(frame: pl.DataFrame, tmp_path: Path) -> None:
+    """What moves is priced as standard (test_account), so the intervals around it have the standard rate too."""
+    found = []
+    for tier in ("default", "batch"):
+        (tmp_path / tier).mkdir()
+        run = write_run(tmp_path / tier, frame.with_columns(service_tier=pl.lit(tier)))
+        found.append(run_report(run, now=NOW).sweep)
+    assert found[0] == found[1]
+    assert found[0] is not None
+    cost = found[0].points[0].cost_usd
+    assert cost.low < cost.value < cost.high
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.35, 0.7, 0.9])

@@ -7,7 +7,18 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from jobs.rundir import RunDir, is_locked, locked, move, read_json, storing, write_atomic, write_json, write_parquet
+from jobs.rundir import (
+    RunDir,
+    at_work,
+    is_locked,
+    locked,
+    move,
+    read_json,
+    storing,
+    write_atomic,
+    write_json,
+    write_parquet,
+)
 from routing.errors import ConfigError, InputMissingError, StorageError, TryLaterError
 from schemas.run import Part
 
@@ -51,11 +62,6 @@ def test_a_record_that_cannot_be_read(tmp_path: Path) -> None:
     [
         (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
         (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
-        (
-            FileExistsError(errno.EEXIST, "File exists", "/a/b"),
-            "/a/b is a file or lies below one, a folder is needed there",
-        ),
-        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/a/b"), "/a/b is a file or lies below one"),
         (pl.exceptions.ComputeError("disk said no\nmore"), "disk said no"),
     ],
 )
@@ -65,6 +71,29 @@ def test_what_the_disk_says_is_one_message(error: Exception, reason: str) -> Non
     assert str(caught.value).startswith(f"/run cannot be written: {reason}")
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [FileExistsError, NotADirectoryError])
+def test_a_file_where_a_folder_is_needed_is_for_the_config(error: type[OSError]) -> None:
+    with pytest.raises(ConfigError) as caught, storing(Path("/run")):
+        raise error(errno.EEXIST, "File exists", "/a/b")
+    assert str(caught.value) == "/run cannot be written: /a/b is a file or lies below one; name a folder"
+
+
+def test_staging_is_emptied_once_the_folder_has_been_ours(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    run.staging.mkdir(parents=True)
+    (run.staging / "theirs.txt").touch()
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"staging holds files that nightroute did not write"), at_work(run):
+            pass
+        assert (run.staging / "theirs.txt").exists()
+    (run.staging / "theirs.txt").unlink()
+    with at_work(run):
+        run.staging.mkdir(exist_ok=True)
+        (run.staging / "half-written").touch()
+    with at_work(run):
+        assert not run.staging.exists()
 
 
 def test_other_errors_pass_through() -> None:

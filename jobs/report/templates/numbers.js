@@ -1,6 +1,6 @@
 // Writes numbers as jobs/report/numbers.py does: same digits, same rounding (halves to even).
 function written(value, unit) {
-  const MINUS = '\u2212', PLACES = {count: 0, ratio: 3, share: 2}
+  const MINUS = '\u2212', PLACES = {count: 0, ratio: 3, alpha: 6, share: 2}
   const fixed = (size, places) => {
     if (size >= 1e21) return BigInt(size) + (places ? '.' + '0'.repeat(places) : '')
     const longer = size.toFixed(places + 1) // a tie is a whole number of 2 ** -(places + 1): this and the next line are exact
@@ -19,7 +19,8 @@ function written(value, unit) {
   }
   if (unit === 'percent') return aboveNothing(100 * value, 1, '', '\u00a0%')
   if (unit in PLACES) {
-    const body = grouped(Math.abs(value), PLACES[unit]).replace(/^0\./, '.')
+    const whole = grouped(Math.abs(value), PLACES[unit])
+    const body = (unit === 'alpha' ? whole.replace(/\.?0+$/, '') : whole).replace(/^0\./, '.')
     return nothing(body) || value >= 0 ? body : MINUS + body
   }
   const size = Math.abs(value)

@@ -13,12 +13,16 @@
   let waiting
   const show = index => {
     for (const cell of document.querySelectorAll('[data-at]')) {
-      const {at: pattern, unit, how, of, none} = cell.dataset, pointer = pattern.replace('*', index)
+      const {at: pattern, unit, how, of, none, shown} = cell.dataset, pointer = pattern.replace('*', index)
       let value = number(at(pointer))
       if (how) value = value === null ? null : told[how](value, number(at(of)))
-      else cell.dataset.json = pointer
+      if (shown === 'word') {
+        cell.textContent = value < 0 ? 'more' : 'less'
+        continue
+      }
+      if (!how) cell.dataset.json = pointer
       cell.value = value === null ? '' : value
-      cell.textContent = value === null ? none || '\u2013' : written(value, unit)
+      cell.textContent = value === null ? none || '\u2013' : written(shown ? Math.abs(value) : value, unit)
       cell.classList.toggle('none', value === null)
     }
     for (const mark of document.querySelectorAll('[data-places]')) {

@@ -163,6 +163,32 @@ def test_answers_to_one_prompt_are_alike(own: float, alike: float) -> None:
     assert alone.alike == pytest.approx(0.5)
 
 
+def test_what_tenants_differ_in_is_not_taken_for_their_factors() -> None:
+    """Answers to 60 tenants; those with long prompts have long answers for reasons of their own."""
+    rng = np.random.default_rng(0)
+    tenant = rng.integers(0, 60, 6_000)
+    own = rng.normal(0.0, 0.5, 60)[tenant]
+    tokens, rates = np.exp(rng.normal(6.0 + 2.0 * own, 0.5)), rng.beta(8.0, 8.0, 6_000)
+    lengths = rng.gamma(4.0, 20.0 * tokens**0.3 * np.exp(own) / 4.0)
+    covariates = covariates_of(tokens, rates)
+    alone, found = (model_of(Answers(tokens, rates, lengths, tenants=whom), covariates) for whom in (None, tenant))
+
+    def power(model: LengthModel) -> float:
+        short, long = model.mean(covariates.design(np.exp([5.0, 7.0]), np.full(2, 0.5)))
+        return math.log(long / short) / 2
+
+    assert power(alone) > 0.6
+    assert power(found) == pytest.approx(0.3, abs=0.05)
+
+
+def test_answers_keep_their_tenants() -> None:
+    two, three = np.ones(2), np.ones(3)
+    some, more = Answers(two, two, two, tenants=np.array([4, 5])), Answers(three, three, three)
+    assert some.with_more(more).whom.tolist() == [4, 5, 0, 0, 0]
+    assert some.with_more(more).take(np.s_[1:3]).whom.tolist() == [5, 0]
+    assert more.take(np.array([0])).tenants is None
+
+
 def test_repeats_are_those_of_the_mean_call() -> None:
     assert repeats(np.array([7, 8, 9], np.uint64)) == 1.0
     assert repeats(np.array([7, 7, 7, 9], np.uint64)) == pytest.approx((3 * 3 + 1) / 4)

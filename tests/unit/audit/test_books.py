@@ -31,6 +31,7 @@ def test_every_row_of_the_log_is_accounted_for(tmp_path: Path) -> None:
         duplicated=1,
         kept=8,
         null_ids=2,
+        identical_null_ids=0,
         reused_ids=2,
         unpriced=1,
         unbilled=1,
@@ -100,3 +101,32 @@ def test_a_tally_merges_as_it_grows(monkeypatch: pytest.MonkeyPatch) -> None:
         tally.add(pl.DataFrame([(NOON + timedelta(hours=n % 4), 1)], schema=Hourly.create_empty().schema, orient="row"))
     assert tally.total()["calls"].to_list() == [10, 10, 10, 10]
     assert max(heights) <= 11
+
+
+def test_rows_without_an_id_that_are_alike_are_kept_and_counted(tmp_path: Path) -> None:
+    # Two dumps that overlap: three rows stand in both.
+    rows: list[Row] = [{"call_id": None, "output_tokens": n} for n in range(5)]
+    found = booked(call_log(*rows, *rows[2:], {}, {}), tmp_path)
+    counts = found.reconciliation.rows
+    assert (counts.null_ids, counts.identical_null_ids, counts.duplicated, counts.kept) == (8, 3, 0, 10)
+    assert "call_id" not in found.daily.columns
+
+
+def test_a_log_of_users_has_a_thousand_tenants_and_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are the last, whatever they cost together, and no dollar is lost; the daily table names them all."""
+    monkeypatch.setattr("routing.audit.spend.MAX_GROUPS", 3)
+    names = [None, *"abcdefgh"]
+    rows: list[Row] = [
+        {"tenant": name, "called_at": NOON + timedelta(days=day), "input_tokens": 10_000 * (9 - k)}
+        for k, name in enumerate(names)
+        for day in range(1 + k % 2)
+    ]
+    books = booked(call_log(*rows), tmp_path)
+    paid = books.paid
+    assert [tenant.key for tenant in paid.tenants] == ["a", "c", None, "(6 others)"]
+    assert paid.tenants[-1].calls == len(rows) - 5
+    for field in ("calls", "cost_usd", "input_tokens", "unpriced_calls"):
+        assert sum(getattr(tenant, field) for tenant in paid.tenants) == getattr(paid.total, field)
+    assert [sum(day.groups) for day in paid.days] == [day.spend.cost_usd for day in paid.days]
+    assert [sum(day.groups[k] for day in paid.days) for k in range(4)] == [one.cost_usd for one in paid.tenants]
+    assert books.daily["tenant"].n_unique() == 9

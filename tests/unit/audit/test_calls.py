@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 import jobs.audit_calls
 from jobs.audit_calls import store_calls
 from jobs.audit_log import OpenedLog
-from routing.errors import DataError, StorageError
+from routing.errors import ConfigError, DataError
 from routing.matching import resolve_models
 from schemas.billing import Costs
 from schemas.call_log import CallLog
@@ -38,7 +38,12 @@ def test_files_are_named_with_their_digest(tmp_path: Path) -> None:
     paths[1].write_text('model,prompt\nm,"two\nlines"\nm,x\n', encoding="utf-8")
     paths[2].write_text('{"model": 1}\n\n{"model": 2}', encoding="utf-8")
     paths[3].write_text('[\n{"model": 1},\n{"model": 2}]', encoding="utf-8")
-    log = OpenedLog(format="table", files=paths, calls=calls.lazy(), has_prompts=True)
+    log = OpenedLog(
+        format="table",
+        files=paths,
+        rows=calls.lazy().with_columns(is_call=True, long_cache_write=False),
+        has_prompts=True,
+    )
     files = store_calls(log, tmp_path / "work", part_rows=2).files
     assert [(file.path, file.rows) for file in files] == list(zip(map(str, paths), (3, 2, 2, 2), strict=True))
     assert [file.sha256 for file in files] == [sha256(path.read_bytes()).hexdigest() for path in paths]
@@ -219,12 +224,21 @@ def test_a_damaged_log_is_no_matter_of_the_disk(tmp_path: Path) -> None:
     file = tmp_path / "log.jsonl"
     file.write_text('{"row": 0}\n{"row":\n', encoding="utf-8")
     lines = pl.scan_ndjson(file, schema={"row": pl.UInt64})
-    log = OpenedLog(format="helicone", files=(file,), calls=lines, has_prompts=True)
+    log = OpenedLog(format="helicone", files=(file,), rows=lines, has_prompts=True)
     with pytest.raises(DataError, match=r"the helicone log .*log\.jsonl.* cannot be read to its end: .*parsing"):
         store_calls(log, tmp_path / "work", part_rows=2)
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "work").write_text("a file", encoding="utf-8")
-    with pytest.raises(StorageError, match="work"):
+    with pytest.raises(ConfigError, match="parts is a file or lies below one"):
         stored(call_log({}), tmp_path)
+
+
+def test_one_id_for_all_rows_leaves_nothing_behind(tmp_path: Path) -> None:
+    found = stored(
+        call_log(*({"call_id": "static", "output_tokens": n // 2} for n in range(40))), tmp_path, part_rows=7
+    )
+    assert (found.duplicated, found.reused_ids) == (20, 20)
+    assert pl.concat(found.kept(PRICES))["row"].to_list() == list(range(0, 40, 2))
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["parts"]

@@ -7,9 +7,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from routing.audit.changes import model_changes
 from routing.prices import price_snapshot
 from schemas.audit import ModelChange, PriceChange
 from schemas.billing import PriceOverride
+from schemas.daily import Daily
 from tests.audit_frames import PRICES, booked, call_log
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
@@ -83,6 +85,38 @@ def test_renames_are_told_in_order_of_time(tmp_path: Path) -> None:
     assert [(change.before, change.after) for change in found] == [("a", "b"), ("b", "c")]
 
 
+def test_thousands_of_names_are_not_held_each_against_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    join, heights = pl.DataFrame.join, []
+
+    def spied(*args: Any, **kwargs: Any) -> pl.DataFrame:
+        found = join(*args, **kwargs)
+        heights.append(found.height)
+        return found
+
+    names, days = 1_000, [START + timedelta(days=day) for day in range(0, 90, 30)]
+    cell = dict.fromkeys(Daily.column_names()) | {"provider": "openai", "processing": "standard", "calls": 30}
+    rows = [
+        cell | {"day": day.date(), "model": f"tuned-{n}", "first_called_at": day, "last_called_at": day}
+        for day in days
+        for n in range(names)
+    ]
+    monkeypatch.setattr(pl.DataFrame, "join", spied)
+    assert model_changes(pl.DataFrame(rows, schema=Daily.create_empty().schema), PRICES) == []
+    assert max(heights) <= names
+
+
+def test_of_many_that_begin_the_nearest_takes_over(tmp_path: Path) -> None:
+    noon = START + timedelta(days=10, hours=12)
+    began = [
+        {"model": f"new-{minutes}", "called_at": noon + timedelta(days=day, minutes=minutes), "input_tokens": n}
+        for minutes in (-10, -50, -30)
+        for day in range(5)
+        for n in range(10)
+    ]
+    [found] = changes(tmp_path, calls("old", range(10)), iter(began))
+    assert (found.before, found.after, found.calls_before, found.calls_after) == ("old", "new--50", 100, 50)
+
+
 @pytest.mark.parametrize(("output_rate", "same"), [(TEN, True), (Decimal("10.01"), False)])
 def test_same_price_means_equal_rates(tmp_path: Path, output_rate: Decimal, *, same: bool) -> None:
     prices = price_snapshot(
@@ -131,6 +165,7 @@ def test_a_price_change_is_found_with_its_stale_calls(tmp_path: Path) -> None:
             calls_before=6,
             calls_after=13,
             stale_calls=6,
+            stale_usd=Decimal("-0.053999"),  # nine tenths of a cent each, less what floats added
         )
     ]
 

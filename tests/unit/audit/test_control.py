@@ -6,11 +6,14 @@ from typing import Any
 import polars as pl
 import pytest
 
+from routing.audit.control import conform
 from routing.errors import DataError
 from schemas.audit import ControlDifference
 from tests.audit_frames import booked, call_log
 
 FIRST = datetime(2026, 10, 1, 8, tzinfo=UTC)
+YEAR_58718 = pl.Series([1_790_812_800_000_000]).cast(pl.Datetime("ms"))
+"""Microseconds taken for milliseconds: Python has no such year."""
 
 
 def calls(*per_day: int, **row: Any) -> list[dict[str, Any]]:
@@ -134,6 +137,11 @@ def test_money_may_be_off_by_one_part_in_a_thousand(tmp_path: Path) -> None:
         pl.Series([datetime(2026, 10, 1)]),  # noqa: DTZ001
         pl.Series([datetime(2026, 10, 1, 5, tzinfo=UTC)]).dt.convert_time_zone("Asia/Tokyo"),
         pl.Series([1_790_812_800]),
+        pl.Series([1_790_812_800_000]),
+        pl.Series([1_790_812_800.0]),
+        pl.Series(["1790812800"]),
+        pl.Series(["2026-09-30T23:30:00-05:00"]),
+        pl.Series(["2026-10-02 01:00:00+09"]),
     ],
 )
 def test_days_are_read_as_exports_write_them(tmp_path: Path, day: pl.Series) -> None:
@@ -145,10 +153,37 @@ def test_days_are_read_as_exports_write_them(tmp_path: Path, day: pl.Series) -> 
     [
         ({"calls": [1]}, "need one or both of day, model"),
         ({"day": [date(2026, 10, 1)]}, "at least one of calls, input_tokens"),
-        ({"day": ["first of October"], "calls": [1]}, "day has 1 values that are no Date, e.g. 'first of October'"),
+        (
+            {"day": ["first of October"], "calls": [1]},
+            "day has 1 values that are no day from 2000 to 2099, e.g. 'first of October'",
+        ),
+        ({"day": [20_261_001], "calls": [1]}, "no day from 2000 to 2099, e.g. 20261001"),
+        ({"day": [date(1970, 1, 1)], "calls": [1]}, "no day from 2000 to 2099, e.g. 1970-01-01"),
+        ({"day": YEAR_58718, "calls": [1]}, "no day from 2000 to 2099, e.g. \\+58718-08"),
         ({"day": [date(2026, 10, 1)], "calls": ["many"]}, "calls has 1 values that are no Int64, e.g. 'many'"),
     ],
 )
 def test_control_totals_that_cannot_be_read(tmp_path: Path, control: dict[str, Any], complaint: str) -> None:
     with pytest.raises(DataError, match=complaint):
         compared(tmp_path, pl.DataFrame(control), *calls(1))
+
+
+@pytest.mark.parametrize("schema", [{"day": pl.Date, "calls": pl.Int64}, {"model": pl.String, "usd": pl.Float64}])
+def test_an_export_without_rows_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="hold no rows"):
+        conform(pl.DataFrame(schema=schema))
+
+
+def test_totals_of_other_days_are_compared_with_nothing(tmp_path: Path) -> None:
+    for day, found in (
+        ("2026-09-30", ([], 0)),
+        ("2026-10-03", ([], 0)),
+        ("2026-10-02", ([("2026-10-02", "calls", "1")], 1)),
+    ):
+        control = pl.DataFrame({"day": [day], "calls": [0]})
+        assert compared(tmp_path, control, *calls(1, 1)) == found
+
+
+def test_a_hole_in_the_log_is_compared(tmp_path: Path) -> None:
+    control = pl.DataFrame({"day": ["2026-10-02", "2026-10-03"], "calls": [7, 0]})
+    assert compared(tmp_path, control, *calls(1, 0, 0, 1)) == ([("2026-10-02", "calls", "-7")], 2)

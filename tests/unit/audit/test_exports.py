@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from jobs.audit_config import ExportSection
-from jobs.audit_exports import inert, table_of, write_csv, write_exports
+from jobs.audit_exports import NAMES, inert, table_of, write_csv, write_exports
 from jobs.audit_what_if import WhatIfResult
-from routing.errors import StorageError
+from routing.audit.what_if_sweep import unrouted
+from routing.errors import ConfigError
 from schemas.audit import AuditReport, DaySpend, Spend
 from schemas.sweep import SweepPoint
 from tests.audit_frames import NOON, PRICES, booked, call_log
@@ -43,6 +44,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def test_every_table_is_there_as_parquet_and_csv_beside_focus(report: AuditReport, tmp_path: Path) -> None:
     written = exported(report, tmp_path)
+    assert set(NAMES) == TABLES | WHAT_IF
     assert {path.stem for path in (tmp_path / "out/tables").iterdir()} == TABLES | WHAT_IF
     assert {path.stem for path in (tmp_path / "out/csv").iterdir()} == TABLES | WHAT_IF
     assert {path.name for path in (tmp_path / "out/focus").iterdir()} == {"focus.csv", "focus.parquet"}
@@ -57,10 +59,12 @@ def test_every_table_is_there_as_parquet_and_csv_beside_focus(report: AuditRepor
 def test_what_is_not_wanted_is_not_written_and_older_files_go(report: AuditReport, tmp_path: Path) -> None:
     exported(report, tmp_path)
     (tmp_path / "out/notes.txt").write_text("mine", encoding="utf-8")
+    for folder in ("tables", "csv", "focus"):
+        (tmp_path / "out" / folder / "mine.csv").touch()
     exported(small_report(), tmp_path, focus=False, as_csv=False)
-    assert {path.stem for path in (tmp_path / "out/tables").iterdir()} == TABLES
-    assert not list((tmp_path / "out/csv").iterdir())
-    assert not list((tmp_path / "out/focus").iterdir())
+    assert {path.stem for path in (tmp_path / "out/tables").iterdir()} == {*TABLES, "mine"}
+    assert [path.name for path in (tmp_path / "out/csv").iterdir()] == ["mine.csv"]
+    assert [path.name for path in (tmp_path / "out/focus").iterdir()] == ["mine.csv"]
     assert (tmp_path / "out/notes.txt").read_text(encoding="utf-8") == "mine"
 
 
@@ -75,6 +79,21 @@ def test_the_curve_is_the_sweep_of_the_report(report: AuditReport, tmp_path: Pat
     assert curve["saving_share_low"].to_list() == [point.saving_share.low for point in points]
     assert curve["quality_high"].to_list() == [point.quality.high for point in points if point.quality]
     assert curve.filter("recommended")["point"].to_list() == [report.what_if.recommended]
+
+
+def test_a_what_if_without_points_leaves_tables_without_rows(report: AuditReport, tmp_path: Path) -> None:
+    assert report.what_if is not None
+    nothing = report.what_if.model_copy(update={"sweep": unrouted("big", "small"), "recommended": None})
+    for name, one in (("full", report), ("empty", report.model_copy(update={"what_if": nothing}))):
+        (tmp_path / name).mkdir()
+        exported(one, tmp_path / name)
+    for name in ("what_if_curve", "what_if_groups"):
+        full, empty = (pl.read_parquet(tmp_path / one / f"out/tables/{name}.parquet") for one in ("full", "empty"))
+        assert full.height > 0
+        assert (empty.height, empty.schema) == (0, full.schema)
+        header, *lines = (tmp_path / f"empty/out/csv/{name}.csv").read_text(encoding="utf-8").splitlines()
+        assert header.replace('"', "").split(",") == full.columns
+        assert lines == []
 
 
 def test_groups_are_one_row_a_group_and_point(report: AuditReport, tmp_path: Path) -> None:
@@ -207,5 +226,5 @@ def test_numbers_stay_numbers_and_null_is_not_empty_text(tmp_path: Path) -> None
 def test_a_disk_that_refuses_is_told(report: AuditReport, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/tables").write_text("in the way", encoding="utf-8")
-    with pytest.raises(StorageError, match="tables"):
+    with pytest.raises(ConfigError, match="tables is a file or lies below one"):
         exported(report, tmp_path)

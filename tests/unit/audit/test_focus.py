@@ -11,9 +11,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from genai_prices.data import providers
 
 from routing.audit.cube import daily, finish_daily, merge_daily
-from routing.audit.focus import MANDATORY, OPTIONAL, OWN, focus_rows
+from routing.audit.focus import MAKERS, MANDATORY, OPTIONAL, OWN, focus_rows
 from routing.errors import DataError
 from routing.matching import resolve_models, served_names
 from routing.prices import price_snapshot
@@ -148,6 +149,37 @@ def test_who_sells_and_who_made_it() -> None:
     assert ("unknown", "unknown", "unknown API") in found
     assert any(provider == "Microsoft Azure" for provider, _, _ in found)
     assert rows["ProviderName"].to_list() == rows["InvoiceIssuerName"].to_list()  # else BilledCost had to be 0
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "served_by", "made_by"),
+    [
+        ("bedrock", "us.anthropic.claude-sonnet-4-20250514-v1:0", "AWS Bedrock", "Anthropic"),
+        ("vertex_ai", "claude-sonnet-4@20250514", "Google", "Anthropic"),
+        ("anthropic", "claude-haiku-4-5", "Anthropic", "Anthropic"),
+        ("azure", "gpt-4o", "Microsoft Azure", "OpenAI"),
+        ("openai", "o3", "OpenAI", "OpenAI"),
+        ("aws", "amazon.nova-lite-v1:0", "AWS Bedrock", "Amazon"),
+        ("groq", "llama-3.3-70b-versatile", "Groq", "Meta"),
+        ("openrouter", "deepseek/deepseek-r1-distill-llama-70b", "OpenRouter", "Deepseek"),
+        ("x-ai", "grok-3", "X AI", "X AI"),
+        ("groq", "whisper-large-v3", None, None),  # no text-token rate: not in it
+        ("openrouter", "01-ai/yi-large", "OpenRouter", "OpenRouter"),  # the name does not say
+        ("a house of its own", "own", "a house of its own", "a house of its own"),
+        (None, "own", "unknown", "unknown"),
+    ],
+)
+def test_who_serves_a_model_and_who_made_it(
+    provider: str | None, model: str, served_by: str | None, made_by: str | None
+) -> None:
+    rows = rows_of({"provider": provider, "model": model})
+    expected = set() if served_by is None else {(served_by, made_by)}
+    assert set(rows.select("ProviderName", "PublisherName").iter_rows()) == expected
+
+
+def test_makers_are_called_as_genai_prices_calls_them() -> None:
+    known = {provider.name for provider in providers}
+    assert set(MAKERS) - known == {"Alibaba", "NVIDIA", "Amazon", "Microsoft", "AI21 Labs", "IBM"}
 
 
 @pytest.mark.parametrize("tenant", ['a "b" \\ c', "=1+1", "Zoë / 北京", '{"x": 1}', "line\nbreak", ""])

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -112,3 +113,11 @@ def test_two_silences_are_two_gaps_in_order() -> None:
 def test_a_log_without_calls() -> None:
     assert find_gaps(Hourly.create_empty()) == []
     assert find_gaps(hours(1, always(1))) == []
+
+
+def test_the_ends_of_a_log_are_not_judged() -> None:
+    # Two weeks that end at 6:00 on the last day: broken off, or exported then.
+    assert find_gaps(hours(24 * 13 + 6, always(100))) == []
+    page = (Path(__file__).parents[3] / "docs" / "audit-exports.md").read_text(encoding="utf-8")
+    [row] = [line for line in page.splitlines() if line.startswith("| `gap_hours` |")]
+    assert "between the first call and the last" in row

@@ -10,9 +10,11 @@ import pytest
 
 from jobs.audit_config import AuditConfig, AuditJob
 from jobs.audit_what_if import WhatIfResult, what_if
+from jobs.audit_what_if_inputs import read_inputs
 from routing.errors import ConfigError, DataError, InputMissingError
 from routing.estimate import LENGTH_SPREAD
 from routing.prices import price_snapshot
+from schemas.audit import WhatIf
 from schemas.billing import PriceOverride
 from tests.fakes import save_adding_router, save_embedding_router
 from tests.unit.audit.what_if_logs import NOON, RATES, STRONG, WEAK, Parts, call_log, prices
@@ -29,14 +31,16 @@ LOG = {
 """Win rates .9, .1, .5, .5, .7, and one call without text; in dollars: .014, .0011, .015, .0011, .0242, .0104."""
 
 
-def ask(folder: Path, log: pl.DataFrame, *, rows: int = 500, **section: Any) -> WhatIfResult:
+def ask(
+    folder: Path, log: pl.DataFrame, *, rows: int = 500, table: pl.DataFrame | None = None, **section: Any
+) -> WhatIfResult:
     save_adding_router(folder / "adding")
     asked = {"strong": {"name": STRONG}, "weak": {"name": WEAK}, "router": {"artifact": "adding"}} | section
     config = AuditConfig.model_validate({"output": "out", "log": {"path": "log"}, "what_if": asked})
-    times = iter(np.arange(0.0, 1e6))
-    return what_if(
-        AuditJob(config, folder, None), Parts(log, rows), prices(), cache=folder / "cache", clock=lambda: next(times)
-    )
+    times, known = iter(np.arange(0.0, 1e6)), prices() if table is None else table
+    inputs = read_inputs(AuditJob(config, folder, None), known)
+    assert inputs is not None
+    return what_if(inputs, Parts(log, rows), known, cache=folder / "cache", clock=lambda: next(times))
 
 
 def small_log(**columns: Any) -> pl.DataFrame:
@@ -122,12 +126,25 @@ def test_calls_that_are_not_routed_are_counted_with_what_they_cost(tmp_path: Pat
 
 
 def test_a_log_in_which_nothing_can_be_routed_says_why(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"no call of the log can be routed \(another model: 5, no prompt text: 1\); name"
-    ):
-        ask(tmp_path, small_log(model=[*["unheard-of"] * 5, STRONG]))
-    with pytest.raises(DataError, match=r"no call of the log can be routed \(there is none\)"):
-        ask(tmp_path, small_log().clear())
+    log = small_log(model=[*["unheard-of"] * 5, STRONG])
+    result = ask(tmp_path, log, labels=labels(tmp_path), quality_floor=0.9)
+    found = result.report
+    assert found.advice == (
+        "No call of this log could be routed (another model: 5, no prompt text: 1). Name the models that answered as "
+        "what_if.strong, what_if.weak or what_if.replaces."
+    )
+    assert (found.sweep.points, found.sweep.groups, found.recommended, found.alone) == ([], [], None, None)
+    assert (found.routed_calls, found.routed_paid_usd) == (0, Decimal(0))
+    assert [(row.reason, row.calls) for row in found.unrouted] == [("another model", 5), ("no prompt text", 1)]
+    assert WhatIf.model_validate_json(found.model_dump_json()) == found
+    assert result.by_day.schema == ask(tmp_path, small_log()).by_day.schema
+    assert result.by_day.is_empty()
+    assert set(result.seconds) == {"read", "score", "price", "sweep"}
+    prompts = ask(tmp_path, small_log(prompt=[None] * 6)).report
+    assert "no prompt text: 5" in prompts.advice
+    assert "let the log hold them" in prompts.advice
+    empty = ask(tmp_path, small_log().clear()).report
+    assert (empty.unrouted, empty.advice) == ([], "No call of this log could be routed: it holds none.")
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4])
@@ -222,10 +239,9 @@ def test_an_alpha_is_recommended_for_a_floor(tmp_path: Path) -> None:
     assert share >= 0.95
     assert chosen.strong_share < 0.6
     assert f"alpha = {chosen.alpha:g}" in found.advice
-    assert found.sweep.best_single == STRONG
+    assert (found.sweep.best_single, found.alone) == (STRONG, None)
     low = ask(tmp_path, log, **section | {"quality_floor": 0.3}).report
-    assert low.recommended == 0
-    assert low.sweep.best_single == WEAK
+    assert (low.recommended, low.alone, low.sweep.best_single) == (0, WEAK, WEAK)
     assert "routing buys nothing" in low.advice
 
 
@@ -262,9 +278,7 @@ def test_a_history_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_without_a_price_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"no price for model 'nobody' \(2 of 2 calls\); add \[\[prices\]\] for 'nobody'"
-    ):
+    with pytest.raises(ConfigError, match=r"no price is known for 'nobody'; correct .*, or add \[\[prices\]\] for it"):
         ask(tmp_path, small_log(), strong={"name": "nobody"})
 
 
@@ -315,9 +329,6 @@ def test_prices_hold_at_the_time_of_the_call(tmp_path: Path) -> None:
         },
         table,
     )
-    save_adding_router(tmp_path / "adding")
-    asked = {"strong": {"name": STRONG}, "weak": {"name": WEAK}, "router": {"artifact": "adding"}}
-    config = AuditConfig.model_validate({"output": "out", "log": {"path": "log"}, "what_if": asked})
-    found = what_if(AuditJob(config, tmp_path, None), Parts(log), table, cache=tmp_path / "cache", clock=lambda: 0.0)
+    found = ask(tmp_path, log, table=table)
     day = found.by_day.filter(point=2).sort("day")["cost_usd"].to_list()
     assert day == pytest.approx([0.01 + 264 * 40e-6, 0.005 + 264 * 20e-6])

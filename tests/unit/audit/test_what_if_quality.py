@@ -131,3 +131,30 @@ def test_labels_that_are_separated_are_no_trouble() -> None:
     found = curve(Graded(rates, np.ones(101), (rates < 0.5).astype(float)), rates)
     assert found.quality[0].value == pytest.approx(0.5, abs=0.02)
     assert found.quality[5].value == pytest.approx(1.0, abs=0.03)
+
+
+def test_labels_that_are_tied_at_their_lowest_win_rate_leave_no_call_out() -> None:
+    """Three quarters of the labels at .5, the others at .6; calls below, between and above."""
+    rng = np.random.default_rng(0)
+    rates = np.repeat([0.5, 0.6], [150, 50])
+    labels = Graded(rates, np.ones(200), np.where(rates == 0.5, 1.0, 0.0))
+    below = curve(labels, rng.uniform(0.3, 0.4, 200))
+    assert below.effective_labels == pytest.approx(150)  # as those at .5
+    # A third of the calls are as hard as the labels at .6, where the weak model fails.
+    mixed = curve(labels, np.repeat([0.3, 0.55, 0.7], 100))
+    assert mixed.quality[0].value == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_every_call_lies_in_a_bin_with_labels() -> None:
+    """A third of the labels at .2, the others at .8: no edge of a bin lies between, where calls would be in none."""
+    rates = np.repeat([0.2, 0.8], [50, 100])
+    found = curve(Graded(rates, np.ones(150), np.where(rates < 0.5, 1.0, 0.0)), np.repeat([0.75, 0.9], 100))
+    assert found.effective_labels == pytest.approx(1.0 / (50 * 0.01**2 + 100 * 0.005**2))
+
+
+def test_a_strong_model_that_scores_nothing_leaves_no_quality_to_share() -> None:
+    """The weak model has points, so that the fitted gains are no zeros, and their sum is rounding."""
+    rates = graded(300)[0].win_rates
+    for seed in range(10):
+        weak = (np.random.default_rng(seed).random(300) < 0.9 - 0.8 * rates).astype(float)
+        assert curve(Graded(rates, np.zeros(300), weak), rates).share is None

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from routing.audit.what_if_prices import on_model
-from routing.audit.what_if_routed import PairModel, Served, Side
+from routing.audit.what_if_routed import PairModel, Served, Side, idle_patterns
 from routing.errors import ConfigError
 from routing.prices import price_snapshot
 from schemas.billing import PriceOverride
@@ -118,3 +118,10 @@ def test_a_model_without_a_price_at_that_time_or_for_output_is_refused() -> None
     no_output = prices().with_columns(output_usd_per_mtok=pl.lit(None, pl.Decimal(38, 12)))
     with pytest.raises(ConfigError, match=r"'big' has no output price; add \[\[prices\]\]"):
         on_model(log, no_output, PairModel(STRONG))
+
+
+def test_a_pattern_that_names_no_model_of_the_log_is_told() -> None:
+    [told] = idle_patterns(["gpt-4o*", "gpt4o*", "gpt-4.1"], ["gpt-4o-mini", "gpt-4.1"])
+    assert told.startswith("what_if.replaces names 'gpt4o*', which is no model of this log")
+    assert idle_patterns([], ["gpt-4o"]) == []
+    assert len(idle_patterns(["a", "*"], [])) == 2

@@ -6,7 +6,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tests.unit.call_logs.support import assert_calls, lines, read
+from jobs.audit_calls import store_calls
+from tests.unit.call_logs.support import assert_calls, lines, opened, read
 
 CHAT = {"operation": "chat", "latency_s": 1.5, "tenant": "u-1"}
 GPT = {"model": "gpt-4o", "requested_model": "gpt-4o"}
@@ -184,3 +185,30 @@ def test_a_total_tells_whether_buckets_overlap(
     row = {"id": "a", "type": "GENERATION", "start_time": "2026-08-20 10:00:00", "usage_details": usage}
     (tmp_path / "one.jsonl").write_text(json.dumps(row) + "\n")
     assert read("one.jsonl", base=tmp_path).select("input_tokens", "output_tokens").row(0) == tokens
+
+
+SPLIT = "input_ephemeral_5m_input_tokens"
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"input": 10, "input_cache_creation": 500}, (510, 500, 0)),
+        ({"input": 10, SPLIT: 500}, (510, 500, 0)),
+        ({"input": 10, "input_cache_creation": 0, SPLIT: 500, "total": 510}, (510, 500, 0)),
+        # The same tokens under two names are counted once.
+        ({"input": 10, "input_cache_creation": 500, SPLIT: 500}, (510, 500, 0)),
+        (
+            {"input": 10, "cache_creation_input_tokens": 500, "cache_creation.ephemeral_5m_input_tokens": 500},
+            (510, 500, 0),
+        ),
+        ({"input": 10, "input_cache_creation": 500, SPLIT: 300, "input_ephemeral_1h_input_tokens": 200}, (510, 500, 1)),
+        ({"input": 10, "input_ephemeral_1h_input_tokens": 0}, (10, 0, 0)),
+    ],
+)
+def test_tokens_written_to_the_cache(tmp_path: Path, usage: dict[str, int], expected: tuple[int, int, int]) -> None:
+    row = {"id": "a", "type": "GENERATION", "start_time": "2026-08-20 10:00:00", "usage_details": usage | {"output": 0}}
+    (tmp_path / "one.jsonl").write_text(json.dumps(row) + "\n")
+    log = opened("one.jsonl", base=tmp_path)
+    found = log.calls.collect().select("input_tokens", "cache_write_tokens").row(0)
+    assert (*found, store_calls(log, tmp_path / "work", part_rows=1).long_cache_writes) == expected

@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,8 @@ def test_tables_without_metadata_and_prompts_are_read_too(tmp_path: Path) -> Non
         tmp_path / "few.parquet"
     )
     found = read("few.parquet", base=tmp_path)
-    assert found["input_tokens"].to_list() == frame["prompt_tokens"].to_list()
+    # Without a status, an answer without a token cannot be told from a failure: its tokens are unknown.
+    assert found["input_tokens"].to_list() == [tokens or None for tokens in frame["prompt_tokens"]]
     assert found["cached_tokens"].null_count() == found.height
     assert found["model"].null_count() == found.height
 
@@ -176,3 +178,65 @@ def test_counts_in_text_of_the_users_are_not_taken_for_usage(tmp_path: Path) -> 
     }
     pl.DataFrame([row]).write_parquet(tmp_path / "note.parquet")
     assert read("note.parquet", base=tmp_path).select("cached_tokens", "reasoning_tokens").row(0) == (5, 1)
+
+
+USAGE = {"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 5}, "completion_tokens_details": None}
+
+
+@pytest.mark.parametrize("theirs", ["spend_logs_metadata", "requester_metadata", "user_api_key_metadata"])
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize(
+    "note",
+    [
+        {"service_tier": "flex"},
+        {"usage_object": {"service_tier": "flex", "prompt_tokens_details": {"cached_tokens": 9}}},
+        {"deep": {"deeper": {"cost_breakdown": {"service_tier": "gold"}, "attempted_retries": 8}}},
+        {"error_information": {"error_code": "500"}, "text": '} "usage_object": {'},
+    ],
+)
+def test_metadata_of_the_users_is_left_alone(tmp_path: Path, kind: str, theirs: str, note: dict[str, Any]) -> None:
+    metadata = {"status": "success", theirs: note, "usage_object": USAGE}
+    row = {"request_id": "a", "startTime": "2026-11-20T10:00:00Z", "call_type": "completion", "prompt_tokens": 10}
+    path = tmp_path / f"log.{kind}"
+    if kind == "jsonl":
+        path.write_text(json.dumps(row | {"metadata": metadata}))
+    else:
+        frame = pl.DataFrame([row | {"metadata": json.dumps(metadata)}])
+        frame.write_csv(path) if kind == "csv" else frame.write_parquet(path)
+    found = read(path).row(0, named=True)
+    read_as = [found[name] for name in ("cached_tokens", "processing", "attempts", "error_code")]
+    assert read_as == [5, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("more", "tier"),
+    [
+        ({"metadata": {"usage_object": USAGE | {"service_tier": "flex"}}}, "flex"),
+        ({"metadata": {"usage_object": USAGE, "cost_breakdown": {"service_tier": "priority"}}}, "priority"),
+        ({"metadata": {"usage_object": USAGE}, "response": {"id": "x", "service_tier": "flex"}}, "flex"),
+        ({"metadata": {}, "response": {"usage": {"service_tier": "priority"}}}, "priority"),
+        ({"metadata": {}, "response": {"metadata": {"service_tier": "flex"}, "service_tier": None}}, None),
+        ({"metadata": {"usage_object": USAGE | {"service_tier": "default"}}}, None),
+    ],
+)
+def test_where_the_tier_is_found(tmp_path: Path, more: dict[str, Any], tier: str | None) -> None:
+    row = {"request_id": "a", "startTime": "2026-11-20T10:00:00Z", "call_type": "completion", "prompt_tokens": 10}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row | more))
+    pl.DataFrame([row | {name: json.dumps(value) for name, value in more.items()}]).write_csv(tmp_path / "b.csv")
+    assert read(tmp_path)["processing"].to_list() == [tier, tier]
+
+
+@pytest.mark.parametrize(
+    ("host", "model", "expected"),
+    [
+        (None, "openai/gpt-4o", ("openai", "gpt-4o")),
+        ("", "fireworks_ai/accounts/x", ("fireworks", "accounts/x")),
+        (None, "meta-llama/Llama-3", (None, "meta-llama/Llama-3")),
+        ("openrouter", "openai/gpt-4o", ("openrouter", "openai/gpt-4o")),
+        ("openrouter", "openrouter/openai/gpt-4o", ("openrouter", "openai/gpt-4o")),
+    ],
+)
+def test_a_prefix_names_the_provider(tmp_path: Path, host: str | None, model: str, expected: Any) -> None:
+    row = {"request_id": "a", "startTime": "2026-11-20", "spend": 1, "custom_llm_provider": host, "model": model}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    assert read(tmp_path).select("provider", "model").row(0) == expected

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from routing.call_logs.known import FORMATS
-from routing.errors import ConfigError, DataError, InputMissingError, UsageError
+from routing.errors import ConfigError, DataError, InputMissingError, NothingToDoError, UsageError
 from schemas.call_log import CallLog
 from tests.unit.call_logs.support import DATA, SCHEMA, opened, read
 from tests.unit.call_logs.test_nightroute import publish
@@ -254,8 +254,14 @@ def test_empty_files(tmp_path: Path) -> None:
     for name in ("a.jsonl", "b.csv", "c.json"):
         found = read(tmp_path / name, format="helicone")
         assert (found.height, found.schema) == (0, SCHEMA)
-        with pytest.raises(DataError, match=r"holds no columns to tell its format from; set log\.format to one of"):
+        with pytest.raises(NothingToDoError, match=r"is empty; nothing was written"):
             opened(tmp_path / name)
+    with pytest.raises(NothingToDoError, match=r"is empty; nothing was written"):
+        opened(tmp_path, columns=TABLE)
+    (tmp_path / "junk.jsonl").write_text("{\n")
+    with pytest.raises(DataError, match=r"holds no columns to tell its format from; set log\.format to one of"):
+        opened(tmp_path / "junk.jsonl")
+    (tmp_path / "junk.jsonl").unlink()
     (tmp_path / "d.jsonl").write_text(lines(2))
     assert read(tmp_path).height == 2
     pl.read_csv(DATA / "litellm.csv", infer_schema=False).head(0).write_parquet(tmp_path / "none.parquet")

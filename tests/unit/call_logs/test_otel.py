@@ -2,7 +2,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.unit.call_logs.support import DATA, assert_calls, read
+import pytest
+
+from jobs.audit_calls import store_calls
+from tests.unit.call_logs.support import DATA, assert_calls, opened, read
 
 GPT = {"provider": "openai", "model": "gpt-4o-2024-08-06", "requested_model": "gpt-4o", "operation": "chat"}
 CLAUDE = {
@@ -130,7 +133,73 @@ def test_odd_spans_are_no_crash(tmp_path: Path) -> None:
     found = read("odd.jsonl", base=tmp_path)
     first = found.row(0, named=True)
     assert (first["output_tokens"], first["input_tokens"], str(first["called_at"])) == (
-        13,
+        133,  # 120 of reasoning do not fit into 13
         1_200,
         "2026-08-20 10:00:01.500000+00:00",
     )
+
+
+def spans(path: Path, *attributes: dict[str, str | int]) -> Path:
+    """A line with a span for each of the attributes."""
+
+    def value(given: str | int) -> dict[str, str]:
+        return {"intValue": str(given)} if isinstance(given, int) else {"stringValue": given}
+
+    start = {"startTimeUnixNano": "1785000000000000000", "endTimeUnixNano": "1785000001000000000"}
+    made: list[dict[str, Any]] = [
+        {**start, "spanId": f"s{n}", "attributes": [{"key": key, "value": value(given)} for key, given in one.items()]}
+        for n, one in enumerate(attributes)
+    ]
+    path.write_text(json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": made}]}]}))
+    return path
+
+
+USAGE: dict[str, str | int] = {"gen_ai.usage.input_tokens": 1_000, "gen_ai.usage.output_tokens": 100}
+MODEL: dict[str, str | int] = {"gen_ai.request.model": "gpt-4o"}
+CALLS: list[dict[str, str | int]] = [
+    USAGE,
+    MODEL,
+    {"gen_ai.operation.name": "chat"},
+    {"gen_ai.operation.name": "generate_content", "gen_ai.agent.name": "helper"},
+    {"llm.request.type": "completion"},
+    *(MODEL | {"gen_ai.operation.name": name} for name in ("rerank", "planning_chat", "multitask", "reagent")),
+    MODEL | {"gen_ai.agent.name": "helper"},
+]
+OTHERS: list[dict[str, str | int]] = [
+    {},
+    {"http.request.method": "GET"},
+    {"gen_ai.operation.name": "rerank"},
+    *(
+        {"gen_ai.operation.name": name} | MODEL | USAGE
+        for name in ("invoke_agent", "create_agent", "execute_tool", "invoke_workflow", "retrieval", "search_memory")
+    ),
+    *({"gen_ai.operation.name": name} | MODEL | USAGE for name in ("Agent", "tool", "plan", "run task")),
+    USAGE | {"gen_ai.agent.name": "helper"},
+    USAGE | {"agent_name": "helper"},
+]
+
+
+@pytest.mark.parametrize(("attributes", "is_call"), [*((one, 1) for one in CALLS), *((one, 0) for one in OTHERS)])
+def test_calls_and_the_spans_around_them(tmp_path: Path, attributes: dict[str, str | int], is_call: int) -> None:
+    assert read(spans(tmp_path / "one.jsonl", attributes)).height == is_call
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    log = opened(spans(tmp_path / "all.jsonl", *OTHERS, *CALLS, *OTHERS))
+    stored = store_calls(log, tmp_path / "work", part_rows=3)
+    assert (stored.read, stored.left_out) == (len(CALLS), 2 * len(OTHERS))
+
+
+@pytest.mark.parametrize(
+    ("more", "outcome", "code"),
+    [
+        ({}, "ok", None),
+        ({"http.response.status_code": 200}, "ok", None),
+        ({"http.response.status_code": 399}, "ok", None),
+        ({"http.response.status_code": 429}, "failed", "429"),
+        ({"http.response.status_code": 500, "error.type": "timeout"}, "failed", "timeout"),
+    ],
+)
+def test_a_status_of_http_is_an_outcome(tmp_path: Path, more: dict[str, str | int], outcome: str, code: str) -> None:
+    found = read(spans(tmp_path / "one.jsonl", MODEL | USAGE | more))
+    assert found.select("outcome", "error_code").row(0) == (outcome, code)
