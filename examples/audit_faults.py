@@ -17,8 +17,9 @@ from rich.table import Table
 
 from examples.log_traffic import MODELS, STRONG
 from examples.make_log import ROWS, SEED, make_log
-from jobs.audit import REPORT, audit
+from jobs.audit import audit
 from jobs.audit_config import AuditJob, load_audit
+from jobs.audit_results import REPORT
 from jobs.console import STDERR, say
 from schemas.audit import AuditReport, ControlDifference, LoggedSpend, Reconciliation
 

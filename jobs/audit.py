@@ -18,6 +18,7 @@ from jobs.audit_config import AuditJob
 from jobs.audit_console import record, show
 from jobs.audit_exports import write_exports
 from jobs.audit_log import OpenedLog, open_log
+from jobs.audit_results import CACHE, PAGE, REPORT
 from jobs.audit_what_if import WhatIfResult, what_if
 from jobs.audit_what_if_inputs import read_inputs
 from jobs.console import emit, say
@@ -34,7 +35,6 @@ from routing.errors import DataError, InputMissingError, NothingToDoError
 from routing.prices import SOURCE, price_snapshot, snapshot_sha256
 from schemas.audit import AuditReport
 
-REPORT, PAGE, CACHE = "report.json", "report.html", "cache"
 VERSIONED = ("polars", "pyarrow", "numpy", "onnxruntime", "tokenizers", "genai-prices")
 
 

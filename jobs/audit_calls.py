@@ -17,6 +17,7 @@ import polars as pl
 
 from jobs import audit_files
 from jobs.audit_log import OpenedLog
+from jobs.audit_results import REJECTED
 from jobs.rundir import storing
 from routing.artifact import file_sha256
 from routing.audit.duplicates import (
@@ -35,8 +36,6 @@ from routing.pricing import price
 from schemas.audit import LogFile, RejectedRows
 from schemas.billing import USD, Costs, Usage
 from schemas.call_log import CallLog
-
-REJECTED = "rejected.parquet"
 
 _IN_FLIGHT_ROWS = 20_000
 """Rows that one step of an import hands to the next. An import has dozens of steps, each with a few such pieces in
@@ -206,7 +205,7 @@ def _ragged(log: OpenedLog) -> DataError:
     where = f"log file {file}, line {line}," if line is not None else f"one of the CSV files of the log (first {file})"
     return DataError(
         f"{where} has more fields than its header has columns, so that it is not clear which is which: "
-        "put quotes around fields that hold commas, or take the line out"
+        "put quotes around fields that hold commas, take commas from the ends of lines, or take the line out"
     )
 
 

@@ -70,7 +70,7 @@ class WhatIfSection(Section):
     quality_floor: float | None = Field(None, gt=0, le=1)
     """Share of the strong model's quality that has to be kept; alpha is recommended for it."""
     cache: Literal["cold", "warm"] = "cold"
-    """Whether a call that changes its model pays its cached tokens in full."""
+    """Whether a call that changes its model finds its cached tokens cached there."""
     history: str | None = None
     """More answers to learn lengths from (published tables of nightroute, or others with their columns)."""
     tokenizer_spread: float = Field(TOKENIZER_SPREAD, ge=0, le=1)

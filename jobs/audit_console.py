@@ -9,6 +9,7 @@ from rich.table import Table
 
 from jobs.console import STDERR, say, usd
 from jobs.report.phrases import plural
+from routing.pricing import UNKNOWN_TOKENS
 from schemas.audit import AuditReport, Reconciliation, Waste, WhatIf
 from schemas.sweep import Estimate
 
@@ -43,7 +44,9 @@ def record(
 ) -> dict[str, Any]:
     """Return the JSON summary."""
     found = report.what_if
-    point = None if found is None or found.recommended is None else found.sweep.points[found.recommended]
+    point = None
+    if found is not None and found.recommended is not None and found.alone is None:
+        point = found.sweep.points[found.recommended]
     total = report.paid.total
     return {
         "job": "audit",
@@ -95,7 +98,9 @@ def _trust(found: Reconciliation) -> list[str]:
         + (f"; {rows.left_out:,} more are no calls" if rows.left_out else "")
     ]
     lines += [
-        f"UNPRICED: {item.calls:,} calls ({item.reason}) are in no sum; add [[prices]]" for item in found.unpriced[:3]
+        f"UNPRICED: {item.calls:,} calls ({item.reason}) are in no sum; "
+        + ("let the log hold them" if item.reason == UNKNOWN_TOKENS else "add [[prices]]")
+        for item in found.unpriced[:3]
     ]
     if rows.long_cache_writes:
         lines.append(

@@ -16,22 +16,13 @@ from polars import selectors as cs
 
 from jobs.audit_books import Books
 from jobs.audit_config import ExportSection
+from jobs.audit_results import CSV, FOCUS, FOCUS_FILES, NAMES, TABLES
 from jobs.audit_what_if import WhatIfResult
 from jobs.rundir import RunDir, storing, write_atomic, write_parquet
 from routing.audit.focus import focus_rows
 from schemas.audit import AuditReport, ControlDifference, LoggedSpend, PromptGroup, Spend, UnpricedCalls
 from schemas.billing import USD
 from schemas.sweep import Estimate, GroupSweep, Part, Sweep, SweepPoint
-
-TABLES, CSV, FOCUS = "tables", "csv", "focus"
-"""Folders below the output; tables that an earlier audit left in them go, other files stay."""
-
-NAMES = (
-    "daily", "hourly", "tenants", "models", "providers", "tiers", "prompt_groups", "unpriced", "logged_spend",
-    "control", "what_if_curve", "what_if_groups", "what_if_days",
-)  # fmt: skip
-"""Tables that an audit may write."""
-FOCUS_FILES = ("focus.parquet", "focus.csv")
 
 _DTYPES: dict[type, pl.DataType] = {
     int: pl.Int64(),
@@ -123,7 +114,8 @@ def _tables(report: AuditReport, books: Books, what_if: WhatIfResult | None) -> 
     yield "logged_spend", table_of(LoggedSpend, reconciliation.models)
     yield "control", table_of(ControlDifference, reconciliation.control)
     if what_if is not None:
-        yield "what_if_curve", _curve(what_if.report.sweep, what_if.report.recommended)
+        found = what_if.report  # a single model is no point of the curve
+        yield "what_if_curve", _curve(found.sweep, None if found.alone else found.recommended)
         yield "what_if_groups", _groups(what_if.report.sweep)
         yield "what_if_days", what_if.by_day
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from jobs.audit_results import is_result
 from routing.call_logs.json_text import decode
 from routing.call_logs.layout import LINE
 from routing.errors import DataError, InputMissingError
@@ -46,6 +47,8 @@ class LogFile:
     """Of JSON lines: the keys of the first ones, told apart as text, list, object and anything else."""
     hive: dict[str, str]
     """Keys of `key=value` folders."""
+    blank: int = 0
+    """Of a CSV file: how many fields without a name or a value end its rows."""
 
     @property
     def names(self) -> list[str]:
@@ -59,7 +62,8 @@ def found(path: Path, key: str, *, output: Path | None = None) -> list[tuple[Pat
     Args:
         path: A file, a folder or a glob; what is there under this very name goes before a pattern.
         key: Where the config has it, for errors.
-        output: Folder of results: what is in it is not data either, where it is a folder within the log's.
+        output: Folder of results: what is in it is not data either, where it is a folder within the log's; else what
+            an audit writes there is not.
 
     Raises:
         InputMissingError: There is none.
@@ -83,16 +87,20 @@ def found(path: Path, key: str, *, output: Path | None = None) -> list[tuple[Pat
 
 
 def _data(files: Iterable[Path], fixed: Path, output: Path | None) -> list[Path]:
-    results = None if output is None else output.resolve()
-    if results is not None and fixed.resolve() not in results.parents:
-        results = None
     return [
         file
         for file in sorted(files)
         if file.is_file()
         and not any(step[0] in "_." for step in file.relative_to(fixed).parts)
-        and not (results is not None and results in file.resolve().parents)
+        and not (output is not None and _is_result(file.resolve(), fixed.resolve(), output.resolve()))
     ]
+
+
+def _is_result(file: Path, fixed: Path, output: Path) -> bool:
+    """Whether a file is an audit's and none of the log: all are that lie in a folder of results within the log's."""
+    if output not in file.parents:
+        return False
+    return fixed in output.parents or is_result(file, output=output, log=fixed)
 
 
 def _before_magic(parts: Sequence[str]) -> list[str]:
@@ -139,6 +147,7 @@ def described(path: Path, kind: Kind, hive: dict[str, str]) -> LogFile:
         InputMissingError: It cannot be opened.
         DataError: It is not what its name says.
     """
+    blank = 0
     try:
         _check_encoding(path)
         if kind == "parquet":
@@ -146,6 +155,7 @@ def described(path: Path, kind: Kind, hive: dict[str, str]) -> LogFile:
         elif kind == "csv":
             columns = dict(csv(path).collect_schema())
             _check_separator(list(columns))
+            blank = _blank(path, list(columns))
         else:
             columns = _keys(lines([path], kind).head(_SAMPLE).collect()[LINE])
     except OSError as error:
@@ -155,7 +165,7 @@ def described(path: Path, kind: Kind, hive: dict[str, str]) -> LogFile:
             f"log file {path} cannot be read as {kind}: {_short(error)}; write it again, leave it out of log.path, "
             "or give it the suffix of what it is"
         ) from error
-    return LogFile(path, kind, columns, hive)
+    return LogFile(path, kind, columns, hive, blank)
 
 
 def is_empty(file: LogFile) -> bool:
@@ -183,8 +193,50 @@ def _check_separator(columns: Sequence[str]) -> None:
 
 
 def csv(path: Path | list[Path]) -> pl.LazyFrame:
-    """CSV files with a header, everything as text. A row with more fields than the header stops the reading."""
+    """CSV files with a header, everything as text."""
     return pl.scan_csv(path, glob=False, infer_schema=False, encoding="utf8-lossy", raise_if_empty=False)
+
+
+def strict_csv(path: Path | list[Path], columns: Sequence[str], blank: int) -> pl.LazyFrame:
+    """CSV files with a header, everything as text. A row with more fields than the header stops the reading.
+
+    Args:
+        path: Files of the same columns.
+        columns: Those of the header.
+        blank: How many more fields the rows may have; they are left out (see `LogFile.blank`).
+    """
+    frame = _beyond_header(path, [*columns, *_no_names(blank)]) if blank else csv(path)
+    return _counted(frame).select(columns)
+
+
+def _counted(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Polars counts the fields of a row only where all columns are wanted: else a shifted row would pass."""
+    return frame.map_batches(lambda rows: rows, projection_pushdown=False, streamable=True)
+
+
+def _beyond_header(path: Path | list[Path], names: Sequence[str]) -> pl.LazyFrame:
+    schema = dict.fromkeys(names, pl.String)
+    return pl.scan_csv(path, glob=False, has_header=False, skip_rows=1, schema=schema, encoding="utf8-lossy")
+
+
+def _no_names(count: int) -> list[str]:
+    return [f"__blank_{index}" for index in range(count)]
+
+
+def _blank(path: Path, columns: Sequence[str]) -> int:
+    """How many more fields than the header the rows of a CSV file have, if the first has, and they are all empty."""
+    first = pl.scan_csv(path, glob=False, has_header=False, skip_rows=1, infer_schema=False, raise_if_empty=False)
+    more = len(first.collect_schema()) - len(columns)
+    if more <= 0:
+        return 0
+    names = _no_names(more)
+    rows = _beyond_header(path, [*columns, *names])
+    try:
+        filled = _counted(rows).select(pl.any_horizontal(pl.col(names).str.len_bytes() > 0).any())
+        found = filled.collect(engine="streaming")
+    except pl.exceptions.PolarsError:  # said, with its line, where the log is read
+        return 0
+    return 0 if found.item() else more
 
 
 def ragged_line(path: Path) -> int | None:
@@ -199,9 +251,20 @@ def ragged_line(path: Path) -> int | None:
         records = csv_text.reader(file)
         try:
             width = len(next(records, []))
-            return next((records.line_num for record in records if len(record) > width), None)
+            wide = ((any(record[width:]), records.line_num) for record in records if len(record) > width)
+            return _first_filled(wide)
         except csv_text.Error:  # a field beyond its limit
             return None
+
+
+def _first_filled(wide: Iterable[tuple[bool, int]]) -> int | None:
+    """Of wide records the first whose extra fields hold something, as commas at the end of a line shift none."""
+    first = None
+    for filled, line in wide:
+        if filled:
+            return line
+        first = line if first is None else first
+    return first
 
 
 def lines(paths: Sequence[Path], kind: Kind) -> pl.LazyFrame:

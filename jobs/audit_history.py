@@ -15,6 +15,9 @@ from routing.score import stable_hash
 MOST_ANSWERS = 20_000
 """Answers of one model that are used; more are drawn from, so that scoring their prompts takes seconds."""
 
+PART_OF = 0.99
+"""From this share of the smaller side on, a history and a log are taken to hold the same answers."""
+
 _NAMED = 5
 
 
@@ -78,19 +81,32 @@ def answers_of(rows: pl.DataFrame, win_rates: pl.Series, tenants: Sequence[str |
 
 
 def unseen(answers: Answers, logged: Answers) -> Answers:
-    """Return the answers that do not stand in the log: those that do would count twice.
+    """Return the answers of a history that do not stand in the log: those that do would count twice.
 
-    The same are those of equal tokens to one prompt; where the history has no prompt, those of equal tokens.
+    Two are the same if tokens and prompt are; where the history has no prompt, if tokens are. Where nearly all of the
+    smaller side find their like, one for one, it is part of the other, and those go. Where fewer do, all stay: answers
+    of equal length to a common prompt are no copies, and without them the lengths that occur often would be missing.
     """
     keys = ["input_tokens", "output_tokens"]
-    rows, own = (
+    tokens, own = (
         pl.DataFrame({name: getattr(one, name) for name in keys} | {"prompt": one.digests}) for one in (answers, logged)
     )
-    known = pl.Series(~np.isnan(answers.win_rates))
-    asked, told = (rows.with_row_index("row").join(own, on=on, how="semi")["row"] for on in ([*keys, "prompt"], keys))
-    place = pl.int_range(len(rows), eager=True)
-    double = (known & place.is_in(asked.implode())) | (~known & place.is_in(told.implode()))
-    return answers.take(~double.to_numpy())
+    rows = tokens.with_columns(known=pl.Series(~np.isnan(answers.win_rates))).with_row_index("row")
+    double = pl.concat(
+        [
+            _paired(rows.filter("known"), own, [*keys, "prompt"]),
+            _paired(rows.filter(~pl.col("known")), own, keys),
+        ]
+    )
+    if len(double) < PART_OF * min(len(answers), len(logged)):
+        return answers
+    return answers.take(~rows["row"].is_in(double.implode()).to_numpy())
+
+
+def _paired(rows: pl.DataFrame, own: pl.DataFrame, keys: list[str]) -> pl.Series:
+    """Return the `row` of those that an own row of equal keys can be found for, each own row taken once."""
+    turn = pl.int_range(pl.len()).over(keys).alias("turn")
+    return rows.with_columns(turn).join(own.with_columns(turn), on=[*keys, "turn"], how="semi")["row"]
 
 
 def _numbered(names: pl.Series, tenants: Sequence[str | None]) -> NDArray[np.intp]:

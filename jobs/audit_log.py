@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from jobs.audit_config import LogSection
-from jobs.audit_files import OBJECT, Kind, LogFile, csv, described, found, has_key, is_empty, lines
+from jobs.audit_files import OBJECT, Kind, LogFile, described, found, has_key, is_empty, lines, strict_csv
 from jobs.config_file import dated_path
 from routing.call_logs.json_text import fields_of
 from routing.call_logs.known import FORMATS, looks_like
@@ -140,10 +140,14 @@ def _check_fits(section: LogSection, file: LogFile, wanted: Format) -> None:
         if wanted.name == OPENAI_BATCH.name and file.kind not in _VARYING:
             raise DataError(
                 f"log file {file.path} is no {wanted.name} log: these are JSON lines; give the files as the API wrote "
-                "them, or set log.format = 'table' and map the columns in [log.columns]"
+                "them, or leave this one out of log.path"
             )
         return
-    advice = f"it looks like {seen}: set log.format = {seen!r}" if seen else _map_it()
+    advice = (
+        f"it looks like {seen}: set log.format = {seen!r}"
+        if seen
+        else "leave it out of log.path, or name the format that it has in log.format"
+    )
     raise DataError(
         f"log file {file.path} is no {wanted.name} log: it has the columns {file.names}, where {wanted.name} has "
         f"{wanted.described()}; {advice}"
@@ -162,7 +166,9 @@ def _told(section: LogSection, path: Path, files: Sequence[LogFile]) -> Format:
     if unknown := next((file for file in files if file.columns and seen[file.path] is None), None):
         raise DataError(
             f"log file {unknown.path} is of no known format ({', '.join(FORMATS)}): it has the columns "
-            f"{unknown.names}; {_map_it()}"
+            f"{unknown.names}; set log.format = 'table' and map its columns, e.g. [log.columns] "
+            "called_at = 'timestamp', model = 'model', input_tokens = 'prompt_tokens', "
+            "output_tokens = 'completion_tokens'"
         )
     (first, name), *_ = seen.items()
     if other := next((one for one, its in seen.items() if its != name), None):
@@ -181,13 +187,6 @@ def _seen(file: LogFile) -> str | None:
     if name != OPENAI_BATCH.name or OBJECT in (file.columns.get(key) for key in ("response", "error")):
         return name
     return None
-
-
-def _map_it() -> str:
-    return (
-        "it looks like none that is known: set log.format = 'table' and map its columns, e.g. [log.columns] "
-        "called_at = 'timestamp', model = 'model', input_tokens = 'prompt_tokens', output_tokens = 'completion_tokens'"
-    )
 
 
 def _check_names(section: LogSection, layout: Format, files: Sequence[LogFile]) -> None:
@@ -234,7 +233,7 @@ def _alike(files: Sequence[LogFile], layout: Format, section: LogSection) -> lis
     """Files in order, neighbours of one shape together: each group is one scan."""
 
     def shape(file: LogFile) -> Any:
-        return file.kind, list(_schema(file, layout, section).items()), file.hive
+        return file.kind, file.blank, list(_schema(file, layout, section).items()), file.hive
 
     return [list(group) for _, group in groupby(files, key=shape)]
 
@@ -270,7 +269,8 @@ def _raw(group: Sequence[LogFile], layout: Format, section: LogSection) -> tuple
     if first.kind == "parquet":
         frame = pl.scan_parquet(paths, glob=False, hive_partitioning=False)
     elif first.kind == "csv":
-        frame = csv(paths) if schema else pl.LazyFrame(schema={"nothing": TEXT})  # a file without a header
+        # A file without a header holds nothing.
+        frame = strict_csv(paths, list(schema), first.blank) if schema else pl.LazyFrame(schema={"nothing": TEXT})
     else:
         frame = parsed(lines(paths, first.kind), layout, schema)
     added = {key: value for key, value in first.hive.items() if key not in schema}

@@ -97,7 +97,7 @@ def demo(*, routers: Sequence[str], port: int | None, open_browser: bool) -> int
     url = f"http://{HOST}:{address}"
     line, environment = command(address, routers), {**os.environ, **ENVIRONMENT}
     # Its own words go to stderr; stdout is for our line.
-    with interruptible(), subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL) as child:  # noqa: S603 - our own
+    with interruptible(always=True), subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL) as child:  # noqa: S603 - our own
         try:
             _wait_until_ready(child, address)
             console.say(f"the demo is at {url}; Ctrl-C ends it")

@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import json
 import shutil
-import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import polars_hash as plh
 
 from jobs.config import Dispatch, Model
 from jobs.embedding_cost import embedding_usd
+from jobs.interrupting import handled
 from jobs.night import SIDES, Night, TableRun, endpoint, endpoint_fields, pricing
 from jobs.source import read_part
 from jobs.splitting import in_order
@@ -340,7 +340,6 @@ def _pool(
 @contextlib.contextmanager
 def _interrupts(stop: asyncio.Event) -> Iterator[list[int]]:
     """First Ctrl-C or SIGTERM: stop sending and wait for calls in flight. Second: leave at once."""
-    loop = asyncio.get_running_loop()
     seen: list[int] = []
 
     def on_signal(number: int) -> None:
@@ -349,10 +348,5 @@ def _interrupts(stop: asyncio.Event) -> Iterator[list[int]]:
         if len(seen) > 1:
             raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
-    try:
+    with handled(on_signal):
         yield seen
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)

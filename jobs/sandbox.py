@@ -3,13 +3,13 @@
 import asyncio
 import json
 import selectors
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
+from jobs.interrupting import handled
 from routing.errors import ConfigError, TryLaterError
 from routing.sandbox.config import SandboxConfig
 from routing.sandbox.serving import serve
@@ -70,15 +70,8 @@ def sandbox_process(
 
 async def _serve_until_signal(config: SandboxConfig, announce: Callable[[str], None]) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    for number in signals:
-        loop.add_signal_handler(number, stop.set)
-    try:
+    with handled(lambda _: stop.set()):
         await serve(config, stop=stop, on_ready=announce)
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
 
 
 def _base_url(child: subprocess.Popen[bytes], timeout_s: float) -> str:

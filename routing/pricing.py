@@ -12,6 +12,8 @@ from routing.prices import OVERRIDE
 from schemas.billing import STANDARD, USD, Costs, Usage
 
 MILLION = Decimal(1_000_000)
+UNKNOWN_TOKENS = "tokens unknown"
+"""Why a call has no cost, where prices cannot help."""
 
 _EVER, _NEVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _INT64_MAX = 2**63 - 1
@@ -299,7 +301,7 @@ def _unpriced_reason() -> pl.Expr:
         .when(~pl.col("known"))
         .then(pl.format("no price for model '{}'", model))
         .when(pl.any_horizontal(pl.col("input_tokens", "output_tokens").is_null()))
-        .then(pl.lit("tokens unknown"))
+        .then(pl.lit(UNKNOWN_TOKENS))
         .when(pl.any_horizontal(tokens < 0))
         .then(pl.lit("invalid usage: negative token count"))
         .when(too_much)

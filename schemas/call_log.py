@@ -13,6 +13,9 @@ import polars as pl
 OUTCOMES = ("ok", "failed")
 TOKENS = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 
+YEARS = (2000, 2100)
+"""A call was made from the first on and before the second; else its time is in another unit."""
+
 
 class CallLog(dy.Schema):
     """One row is one call. A row that breaks a rule is rejected and counted; null means that the log does not say."""
@@ -66,7 +69,7 @@ class CallLog(dy.Schema):
     @dy.rule()
     def time_plausible(cls) -> pl.Expr:
         """A call of 1970, or of the year 50,000, has a wrong unit or a default for a time."""
-        first, end = (datetime(year, 1, 1, tzinfo=UTC) for year in (2000, 2100))
+        first, end = (datetime(year, 1, 1, tzinfo=UTC) for year in YEARS)
         return pl.col("called_at").is_between(first, end, closed="left")
 
     @dy.rule()

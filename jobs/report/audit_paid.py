@@ -132,7 +132,7 @@ def _stacks(paid: Paid, days: Sequence[DaySpend]) -> list[Stack]:
     stacks = [Stack(name, LAYERS[k], [float(day.groups[k]) for day in days]) for k, name in enumerate(names)]
     if len(paid.tenants) > shown:
         rest = [float(sum(day.groups[shown:])) for day in days]
-        stacks.append(Stack(f"{len(paid.tenants) - shown} others", OTHERS, rest))
+        stacks.append(Stack("all others", OTHERS, rest))
     return stacks
 
 

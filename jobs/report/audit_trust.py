@@ -133,8 +133,11 @@ def _spend(found: Reconciliation) -> Finding | None:
         "The spend that the log states is wrong for ", number(differing, "count"), " of ",
         number(sum(m.compared_calls for m in found.models), "count"), " calls: ", number(logged, "money"), " logged, ",
         number(recomputed, "money"), " recomputed (", number(logged - recomputed, "balance"), "). ",
-        number(off, "money"), " (", part, "), not netted between models, has no known reason.",
     ]  # fmt: skip
+    if off:
+        said += [number(off, "money"), " (", part, "), not netted between models, has no known reason."]
+    else:
+        said.append("All of it has a known reason.")
     if _above(part):
         said.append(
             " One of the two is not what was charged: hold both against an invoice, and give rates of your own as "

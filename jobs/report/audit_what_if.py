@@ -93,7 +93,9 @@ def saved_against_paid(found: WhatIf, cost: Interval) -> Estimate:
 def _stops(found: WhatIf) -> list[Stop]:
     last = len(found.sweep.points) - 1
     ends = [Stop("all weak, routed", 0), Stop("all strong, routed", last)]
-    return ends if found.recommended is None else [Stop(RECOMMENDED, min(found.recommended, last)), *ends]
+    if found.recommended is None or found.alone is not None:
+        return ends
+    return [Stop(RECOMMENDED, min(found.recommended, last)), *ends]
 
 
 def _intro(report: AuditReport, found: WhatIf) -> Words:

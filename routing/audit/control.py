@@ -10,6 +10,7 @@ from routing.call_logs.times import moment
 from routing.errors import DataError
 from schemas.audit import ControlDifference
 from schemas.billing import USD
+from schemas.call_log import YEARS
 
 KEYS = ("day", "model")
 MEASURES = ("calls", "input_tokens", "output_tokens", "usd")
@@ -27,7 +28,7 @@ ABSOLUTE_USD = Decimal("0.005")
 RELATIVE = Decimal("0.001")
 """Money differs when it is off by more than both: exports round to the cent."""
 
-FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2099, 12, 31)
+FIRST_DAY, LAST_DAY = date(YEARS[0], 1, 1), date(YEARS[1] - 1, 12, 31)
 """As for calls: other days are of a wrong unit."""
 
 
@@ -114,7 +115,7 @@ def _read(given: pl.Series) -> pl.Series:
         read = given.cast(dtype, strict=False)
     lost = given.filter(read.is_null() & ((name != "model") | given.is_not_null()))
     if len(lost):
-        wanted = "day from 2000 to 2099" if name == "day" else str(dtype)
+        wanted = f"day from {FIRST_DAY.year} to {LAST_DAY.year}" if name == "day" else str(dtype)
         raise DataError(
             f"control totals: {name} has {len(lost)} values that are no {wanted}, e.g. {_shown(lost)}; mend the table"
         )

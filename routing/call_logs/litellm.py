@@ -69,7 +69,7 @@ _BATCHES = ["retrieve_batch", "aretrieve_batch"]
 def _prepare(frame: pl.LazyFrame, columns: Columns) -> Prepared:
     """Find what is in the metadata, each thing once: polars would search anew for every column it is used in."""
     metadata, usage = pl.col("__metadata"), pl.col("__usage")
-    frame = frame.with_columns(__metadata=without_foreign_keys(columns.json("metadata"), _METADATA, of=r"\w*_metadata"))
+    frame = frame.with_columns(__metadata=without_foreign_keys(columns.json("metadata"), _METADATA, of="_metadata"))
     if columns.schema.get("response") == pl.String:  # it holds the whole answer: parsed only where that may help
         has_tier = pl.col("response").str.contains('"service_tier"', literal=True)
         frame = frame.with_columns(response=pl.when(has_tier).then("response"))

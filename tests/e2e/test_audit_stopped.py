@@ -103,6 +103,17 @@ def test_a_log_and_other_files_beside_the_results_stay(tmp_path: Path, folder: s
         assert (log.read_bytes(), other.read_bytes()) == before
 
 
+def test_the_results_of_an_audit_are_no_log_of_the_next(tmp_path: Path) -> None:
+    """`path = "."` and `output = "."`."""
+    desk = Desk(tmp_path)
+    calls(100).write_csv(tmp_path / "2026-11.csv")
+    for _ in range(2):
+        ended = desk.audit(output=".", log__path=".")
+        assert ended.exit_code == 0, ended.stderr
+        assert ended.summary["cost_usd"] == "0.200000000000"
+        assert (tmp_path / "csv" / "daily.csv").exists()
+
+
 def test_a_staging_folder_of_somebody_else_is_not_emptied(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     (tmp_path / STAGING).mkdir()

@@ -156,7 +156,7 @@ def test_days_are_stacked(report: a.AuditReport, page: Element) -> None:
     chart = next(c for c in page.all("svg", class_="chart") if c.attributes["aria-label"] == "Cost by day")
     layers = chart.all("path", class_="layer")
     assert [layer.one("title").text for layer in layers] == [
-        "search", "assistant", "support-desk", "billing", "96 others",
+        "search", "assistant", "support-desk", "billing", "all others",
     ]  # fmt: skip
     highest = 1.04 * max(float(sum(day.groups)) for day in report.paid.days)
     bars = re.findall(r"M[\d.]+ ([\d.]+)h[\d.]+V([\d.]+)", layers[0].attributes["d"])

@@ -56,3 +56,4 @@ def test_where_routing_buys_nothing_the_first_tile_says_so(side: str, index: int
     assert tile.words == f"routing would have saved nothing modelled {alone} paid{beside}."
     assert str(advised["advice"]) in section(page, "what-if").words
     assert page.one("input").attributes["value"] == str(index)
+    assert "recommended" not in section(page, "what-if").words

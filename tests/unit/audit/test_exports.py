@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from jobs.audit_config import ExportSection
-from jobs.audit_exports import NAMES, inert, table_of, write_csv, write_exports
+from jobs.audit_exports import inert, table_of, write_csv, write_exports
+from jobs.audit_results import NAMES
 from jobs.audit_what_if import WhatIfResult
 from routing.audit.what_if_sweep import unrouted
 from routing.errors import ConfigError
@@ -79,6 +80,9 @@ def test_the_curve_is_the_sweep_of_the_report(report: AuditReport, tmp_path: Pat
     assert curve["saving_share_low"].to_list() == [point.saving_share.low for point in points]
     assert curve["quality_high"].to_list() == [point.quality.high for point in points if point.quality]
     assert curve.filter("recommended")["point"].to_list() == [report.what_if.recommended]
+    alone = report.what_if.model_copy(update={"alone": report.what_if.sweep.weak.model, "recommended": 0})
+    exported(report.model_copy(update={"what_if": alone}), tmp_path)
+    assert not pl.read_parquet(tmp_path / "out/tables/what_if_curve.parquet")["recommended"].any()
 
 
 def test_a_what_if_without_points_leaves_tables_without_rows(report: AuditReport, tmp_path: Path) -> None:

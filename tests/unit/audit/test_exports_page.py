@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.audit_exports import CSV, FOCUS, TABLES
+from jobs.audit_results import CSV, FOCUS, TABLES
 from routing.audit.focus import MANDATORY, OPTIONAL, OWN
 from routing.audit.gates import FIGURES, check_gates
 from tests.unit.audit.test_exports import TABLES as NAMES

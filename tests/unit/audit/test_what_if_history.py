@@ -70,12 +70,33 @@ def test_a_log_is_no_history_of_itself(tmp_path: Path) -> None:
 def test_answers_are_the_same_where_prompt_and_tokens_are() -> None:
     logged = Answers(np.array([9.0, 9.0]), np.array([0.1, 0.2]), np.array([5.0, 6.0]), np.array([1, 2], np.uint64))
     history = Answers(
-        np.array([9.0, 9.0, 9.0, 9.0, 9.0, 8.0]),
-        np.array([0.1, 0.2, 0.1, np.nan, np.nan, np.nan]),
-        np.array([5.0, 5.0, 7.0, 6.0, 7.0, 6.0]),
-        np.array([1, 2, 1, 91, 92, 93], np.uint64),
+        np.array([9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 8.0]),
+        np.array([0.1, 0.1, 0.2, 0.1, np.nan, np.nan, np.nan]),
+        np.array([5.0, 5.0, 5.0, 7.0, 6.0, 7.0, 6.0]),
+        np.array([1, 1, 2, 1, 91, 92, 93], np.uint64),
     )
-    assert unseen(history, logged).digests.tolist() == [2, 1, 92, 93]
+    assert unseen(history, logged).digests.tolist() == [1, 2, 1, 92, 93]
+    assert len(unseen(history.take(np.arange(3)), history.take(np.arange(1)))) == 2
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_answers_that_happen_to_be_as_long_stay(known: bool) -> None:
+    """A history of its own over the same few prompts: the mean of the lengths is nobody's to change."""
+    rng = np.random.default_rng(0)
+
+    def drawn(n: int, *, known: bool) -> Answers:
+        prompts = rng.integers(0, 200, n)
+        rates = prompts / 200 if known else np.full(n, np.nan)
+        digests = prompts.astype(np.uint64) if known else np.arange(n, dtype=np.uint64)
+        return Answers(np.full(n, 50.0), rates, rng.geometric(1 / 20, n).astype(float), digests)
+
+    history = drawn(20_000, known=known)
+    for n in (100, 1_000, 4_000, 20_000):
+        logged = drawn(n, known=True)
+        lengths = np.concatenate([unseen(history, logged).output_tokens, logged.output_tokens])
+        assert lengths.mean() == pytest.approx(20, abs=0.3)
+    twice = history.take(np.repeat(np.arange(20_000), 2))
+    assert len(unseen(twice, history)) == 20_000
 
 
 def test_tenants_of_a_history_are_those_of_the_log_or_strangers() -> None:

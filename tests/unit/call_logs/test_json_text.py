@@ -4,7 +4,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from routing.call_logs.json_text import count_at, decode, object_at, word_at
+from routing.call_logs.json_text import count_at, decode, object_at, without_foreign_keys, word_at
 
 SHAPE = pl.Struct(
     {
@@ -123,3 +123,24 @@ def test_mend_sees_rows_that_do_not_fit_and_those_that_are_odd() -> None:
     assert frame.select(decode(pl.col("t"), shape, mend=mend))["t"].struct.field("a").to_list() == ["fits", "fits"]
     odd = frame.select(decode(pl.col("t"), shape, mend=mend, odd="odd"))["t"].struct.field("a").to_list()
     assert odd[1] == 'mended {"a": "fits", "note": "odd"}'
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ('{"x_metadata": {"k": 1}, "k": 2}', '{"k":"2"}'),
+        ('{"x_metadata": {"a": {"b": {}}, "c": [{"k": 1}]}, "k": 2}', '{"k":"2"}'),
+        ('{"_metadata" : { "a": "} {", "k" : 1}}', '{"k":null}'),
+        ('{"x_metadata": {}, "y_metadata": {"a": {"k": 1}}}', '{"k":null}'),
+        ('{"x_metadata": {"a": {"b": 1}, "kk": 1}, "k": 2}', None),
+        ('{"x_metadata": {"a": "\\"k\\": 1", "b": "k"}, "k": 2}', None),
+        ('{"x_metadata": {}, "other": {"k": 1}}', None),
+        ('{"x_metadata": null, "k": 2}', None),
+        ('{"x_metadata": {"torn": 1', None),
+        ("{}", None),
+    ],
+)
+def test_only_rows_with_a_key_of_somebody_elses_are_changed(text: str, left: str | None) -> None:
+    kept = without_foreign_keys(pl.col("t"), pl.Struct({"k": pl.String}), of="_metadata")
+    assert one(text, kept) == (text if left is None else left)
+    assert pl.DataFrame({"t": [None, text, "{}"]}).select(kept)["t"].to_list() == [None, left or text, "{}"]

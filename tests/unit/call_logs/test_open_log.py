@@ -75,7 +75,9 @@ def test_an_unknown_format_is_told_how_to_map_it(wrong: str | None) -> None:
         opened("table.csv", format=wrong)
     message = str(caught.value)
     assert "['when', 'who', 'llm', 'in', 'cached', 'written', 'out', 'usd', 'worked', 'text']" in message
-    assert "set log.format = 'table' and map its columns, e.g. [log.columns] called_at = 'timestamp'" in message
+    advice = "set log.format = 'table' and map its columns, e.g. [log.columns] called_at = 'timestamp'"
+    assert (advice in message) == (wrong is None)
+    assert ("leave it out of log.path, or name the format" in message) == (wrong is not None)
 
 
 def test_a_named_format_with_renamed_columns(tmp_path: Path) -> None:

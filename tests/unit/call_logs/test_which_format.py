@@ -53,8 +53,9 @@ def test_whoever_maps_the_time_has_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["batch.parquet", "batch.csv"])
 def test_batches_are_json_lines(tmp_path: Path, name: str) -> None:
     write(tmp_path / name, [{"custom_id": "a", "response": "{}"}])
-    with pytest.raises(DataError, match=rf"{name} is no openai_batch log: these are JSON lines"):
+    with pytest.raises(DataError, match=rf"{name} is no openai_batch log: these are JSON lines") as caught:
         opened(name, base=tmp_path, format="openai_batch")
+    assert "table" not in str(caught.value)
 
 
 # ---- several formats at once
@@ -96,6 +97,20 @@ def test_input_files_among_the_outputs_of_a_batch_are_named(tmp_path: Path) -> N
         (tmp_path / file.name).write_bytes(file.read_bytes())
     with pytest.raises(DataError, match=r"batch_input\.jsonl is of no known format"):
         opened(tmp_path)
+
+
+def test_what_to_do_about_a_file_of_no_format(tmp_path: Path) -> None:
+    """Once, and nothing that goes against a format that the config names."""
+    write(tmp_path / "a.csv", [spend(0)])
+    (tmp_path / "b.csv").write_text("name,team\ngpt,x\n")
+    with pytest.raises(DataError) as caught:
+        opened(tmp_path)
+    assert "b.csv is of no known format" in str(caught.value)
+    assert "looks like" not in str(caught.value)
+    assert str(caught.value).count("set log.format = 'table' and map its columns") == 1
+    with pytest.raises(DataError, match=r"b\.csv is no litellm log: .*; leave it out of log\.path, or name") as caught:
+        opened(tmp_path, format="litellm")
+    assert "table" not in str(caught.value)
 
 
 # ---- keys that stand late in JSON lines
