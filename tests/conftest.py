@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ def nightroute_data() -> Path:
 def document(report: BaseModel) -> Any:
     """What is in report.json of a module's `report`."""
     return json.loads(report.model_dump_json())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c() -> None:
+    """Started in the background by a shell, this process ignores Ctrl-C, and so would every child of a test."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
