@@ -31,7 +31,7 @@ from routing.audit.control import conform
 from routing.audit.gates import broken_gates, check_gates, figures
 from routing.audit.overrides import unused_overrides
 from routing.audit.what_if_routed import idle_patterns
-from routing.errors import DataError, InputMissingError, NothingToDoError
+from routing.errors import DataError, NothingToDoError
 from routing.prices import SOURCE, price_snapshot, snapshot_sha256
 from schemas.audit import AuditReport
 
@@ -99,12 +99,7 @@ def _control(job: AuditJob) -> pl.DataFrame | None:
     section = job.config.control
     if section is None:
         return None
-    path = job.path(section.path)
-    if not path.is_file():
-        raise InputMissingError(
-            f"control.path: {path} is missing; name the file with the totals, or take [control] out"
-        )
-    table = read_table(path)
+    table = read_table(job.path(section.path), check="control.path")
     if missing := sorted(set(section.columns.values()) - set(table.columns)):
         raise DataError(
             f"control {section.path}: control.columns names {missing}, which the table lacks; it has {table.columns}"

@@ -13,7 +13,7 @@ from jobs.night import SIDES, pricing
 from jobs.source import Source, discover, read_part
 from jobs.training import read_table
 from routing import benchmarks
-from routing.errors import ConfigError, DataError, InputMissingError
+from routing.errors import ConfigError, DataError
 from routing.estimate import SPLIT, estimate
 from routing.metrics import Floats
 from routing.routers import Router
@@ -66,9 +66,7 @@ def read_labels(section: LabelsSection, base: Path) -> Labels:
     """
     path = base / section.path
     name = path.name
-    if not path.is_file():
-        raise InputMissingError(f"labels.path: {path} is missing; name the file with the labels")
-    raw = read_table(path)
+    raw = read_table(path, check="labels.path")
     ours = {key: column for key, column in section.columns.items() if key != WIN_RATE}
     layout = section.layout or benchmarks.detect([*raw.columns, *ours], name=name)
     table = benchmarks.renamed(raw, ours, layout, name=name)

@@ -68,15 +68,19 @@ def data_folder(path: str | None, *, base: Path, environment: Mapping[str, str])
     return folder
 
 
-def read_table(path: Path) -> pl.DataFrame:
-    """Read a training table: Parquet, CSV or JSON lines.
+def read_table(path: Path, *, check: str = "the paths in the config's sources and evaluation") -> pl.DataFrame:
+    """Read a table that a config names: Parquet, CSV or JSON lines.
+
+    Args:
+        path: Of the table.
+        check: What in the config names it.
 
     Raises:
         InputMissingError: it is missing.
         DataError: it cannot be read.
     """
     if not path.is_file():
-        raise InputMissingError(f"table {path} is missing; check the paths in the config's sources and evaluation")
+        raise InputMissingError(f"table {path} is missing; check {check}")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"table {path}: files ending in {path.suffix!r} are not read; expected one of {list(READERS)}")
