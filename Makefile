@@ -10,7 +10,7 @@ FOCUS := .venv-focus
 PYTHON312 ?= $(shell for python in python3.12 $(HOME)/.pyenv/versions/3.12*/bin/python; do "$$python" -c '' 2>/dev/null && command -v "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all check lint types imports format router test-train train-small evaluate audit focus demo guarantees test-browser peers queries bench build clean
+.PHONY: help setup run test test-all check lint types imports format explore router test-train train-small evaluate audit focus demo guarantees test-browser peers queries bench build clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ format: $(VENV)/dev.stamp ## rewrite formatting
 
 router: $(TRAIN)/train.stamp ## rebuild the shipped router from ../shared/data (NIGHTROUTE_DATA), bit for bit
 	@$(TRAIN)/bin/nightroute train --config examples/train/static-mf.toml
+
+explore: $(VENV)/dev.stamp ## look for new counterexamples: every property with random examples, mostly 400
+	@HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -q -n 2 --dist worksteal -m hypothesis tests/property tests/unit
 
 test-train: $(TRAIN)/train.stamp ## run the tests that need torch (`make test` skips them)
 	@$(TRAIN)/bin/python -m pytest -q -n 2 --dist worksteal tests/unit/training tests/e2e/test_study.py

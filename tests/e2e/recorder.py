@@ -9,17 +9,17 @@ from tests.fakes import completion
 
 
 @contextmanager
-def recording(status: Callable[[], int] = lambda: 200) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def recording(status: Callable[[Any], int] = lambda body: 200) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Serve on a free port; the value is the base URL and the list that request bodies are added to.
 
     Args:
-        status: Called for each request; what it is answered with.
+        status: Called with the body of each request; what it is answered with.
     """
     bodies: list[dict[str, Any]] = []
 
     def answer(body: Any) -> tuple[int, str]:
         bodies.append(body)
-        return status(), completion()
+        return status(body), completion()
 
     with answering(answer) as url:
         yield url, bodies

@@ -291,7 +291,7 @@ def test_resplit_by_budget_after_answers_reuses_them(night: Desk) -> None:
 def test_retry_failed_sends_only_the_failed(desk: Desk) -> None:
     desk.put(questions(6))
     statuses = iter([200, 200, 422, 422, 422, 422])
-    with recording(lambda: next(statuses, 200)) as (url, bodies):
+    with recording(lambda body: next(statuses, 200)) as (url, bodies):
         desk.write_config(models__strong__base_url=url, models__weak__base_url=url)
         ended = desk.run()
         assert ended.exit_code == 1, ended.stderr

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -280,8 +281,14 @@ def test_a_bad_night_loses_no_row_and_books_every_cent(tmp_path: Path) -> None:
 
 
 def test_failed_calls_are_sent_again_when_asked_for(tmp_path: Path) -> None:
-    statuses = iter([400, 400])
-    with recording(lambda: next(statuses, 200)) as (base_url, bodies):
+    refused = {"Question 1 ", "Question 3 "}  # of the weak model, each once
+
+    def status(body: Any) -> int:
+        found = [words for words in refused if body["model"] == WEAK and words in str(body["messages"])]
+        refused.difference_update(found)
+        return 400 if found else 200
+
+    with recording(status) as (base_url, bodies):
         queries = table(5).with_columns(answer=pl.lit("paris."))
         desk = write_label(tmp_path / "desk", queries, base_url, size=5)
         assert told(desk, 1, "--golden", "answer")["errors"] == {"bad_request": 2}
