@@ -6,10 +6,11 @@ by `part_rows` and eight bytes a row; by sixteen bytes more for each row that re
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ from routing.audit.duplicates import (
     repeated_hashes,
 )
 from routing.call_logs.layout import BESIDE, IS_CALL, LONG_WRITE
+from routing.call_logs.otel import OTEL
 from routing.errors import DataError
 from routing.matching import resolve_models, served_names
 from routing.pricing import price
@@ -64,7 +66,8 @@ class StoredCalls:
     rejected: int
     broken_rules: list[RejectedRows]
     rejected_path: Path | None
-    """Table of the rejected rows with their `broken_rules`; null where every row is good."""
+    """Table of the rejected rows with their `broken_rules` and where they are (`file`, and `file_row` from 1,
+    blank lines and headers not counted; null where a record may hold several rows); null where every row is good."""
     duplicates: dict[int, pl.Series]
     """Number of a part -> `row` of those that repeat an earlier one."""
     null_ids: int
@@ -145,14 +148,16 @@ def store_calls(
         for part in parts:
             checked.append(_check(part, folder / "rejected"))
             on_part(part)
-        rejected_path = _join_rejected(folder)
+        files = [_described(file) for file in log.files]
+        rows = sum(one.read + one.left_out for one in checked)
+        rejected_path = _join_rejected(folder, _places(files, rows, spans=log.format == OTEL.name))
     repeats = _repeats(parts, [one.hashes for one in checked], folder / "repeats")
     read = sum(one.read for one in checked)
     rules: Counter[str] = sum((Counter(one.broken_rules) for one in checked), Counter())
     duplicates = repeats.duplicates.partition_by("part", as_dict=True)
     return StoredCalls(
         parts=parts,
-        files=[_described(file) for file in log.files],
+        files=files,
         read=read,
         left_out=sum(one.left_out for one in checked),
         long_cache_writes=sum(one.long_cache_writes for one in checked),
@@ -251,13 +256,27 @@ def _with_rules(details: pl.DataFrame) -> pl.DataFrame:
     return details.select(*_LOGGED, broken_rules=broken.list.drop_nulls().list.join(", "))
 
 
-def _join_rejected(folder: Path) -> Path | None:
-    files = sorted((folder / "rejected").glob("*.parquet"))
-    if not files:
+def _join_rejected(folder: Path, places: Mapping[str, pl.Expr]) -> Path | None:
+    """Put the rejected rows of all parts into one table, with the file and the row in it."""
+    parts = sorted((folder / "rejected").glob("*.parquet"))
+    if not parts:
         return None
-    pl.scan_parquet(files).sink_parquet(folder / REJECTED)
+    rejected = pl.scan_parquet(parts)
+    rejected.select(*_LOGGED, **places, broken_rules="broken_rules").sink_parquet(folder / REJECTED)
     shutil.rmtree(folder / "rejected")
     return folder / REJECTED
+
+
+def _places(files: Sequence[LogFile], rows: int, *, spans: bool) -> dict[str, pl.Expr]:
+    """File of a row and its place in it; unknown where a record holds several rows, or none, as those of spans do."""
+    ends = list(accumulate(file.rows for file in files))
+    if spans or ends[-1] != rows:
+        alone = files[0].path if len(files) == 1 else None
+        return {"file": pl.lit(alone, pl.String), "file_row": pl.lit(None, pl.UInt64)}
+    number = pl.lit(pl.Series(ends, dtype=pl.UInt64)).search_sorted(pl.col("row"), side="right")
+    paths = pl.lit(pl.Series([file.path for file in files]))
+    starts = pl.lit(pl.Series([0, *ends[:-1]], dtype=pl.UInt64))
+    return {"file": paths.gather(number), "file_row": pl.col("row") - starts.gather(number) + 1}
 
 
 def _repeats(parts: Sequence[Path], hashes: Sequence[Hashes], folder: Path) -> Repeats:

@@ -177,6 +177,12 @@ def outcome(status: pl.Expr) -> pl.Expr:
     return pl.when(word.is_null() | good).then(pl.lit("ok")).otherwise(pl.lit("failed"))
 
 
+def http_error(status: pl.Expr) -> pl.Expr:
+    """HTTP status of what failed, as a text; null for words, flags and what went well."""
+    code = status.str.extract(r"^\s*([1-5]\d\d)(?:\.0*)?\s*$")
+    return pl.when(outcome(status) == "failed").then(code)
+
+
 _CHAT = "chat"
 _OPERATIONS = {
     **dict.fromkeys(

@@ -6,7 +6,7 @@ from functools import partial
 import polars as pl
 
 from routing.call_logs.columns import Columns
-from routing.call_logs.layout import TEXT, Format, mapped
+from routing.call_logs.layout import TEXT, Format, http_error, mapped
 from routing.call_logs.tokens import counts_cache_apart, inclusive_input
 
 
@@ -42,4 +42,7 @@ def _calls(
     if "input_tokens" in calls:
         cached, written = calls.get("cached_tokens", nothing), calls.get("cache_write_tokens", nothing)
         calls["input_tokens"] = inclusive_input(calls["input_tokens"], cached=cached, written=written, apart=apart)
+    if "outcome" in mapping:
+        code = http_error(columns.text(mapping["outcome"]))
+        calls["error_code"] = pl.coalesce(calls.get("error_code", null), code)
     return calls

@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
@@ -10,7 +11,8 @@ from polars.testing import assert_frame_equal
 
 import jobs.audit_calls
 from jobs.audit_calls import store_calls
-from jobs.audit_log import OpenedLog
+from jobs.audit_config import LogSection
+from jobs.audit_log import OpenedLog, open_log
 from routing.errors import ConfigError, DataError
 from routing.matching import resolve_models
 from schemas.billing import Costs
@@ -242,3 +244,46 @@ def test_one_id_for_all_rows_leaves_nothing_behind(tmp_path: Path) -> None:
     assert (found.duplicated, found.reused_ids) == (20, 20)
     assert pl.concat(found.kept(PRICES))["row"].to_list() == list(range(0, 40, 2))
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["parts"]
+
+
+# ---- where a rejected row is
+# -----------------------------------------------------------------------------------------------------
+
+
+def places(folder: Path, pattern: str, **section: Any) -> list[tuple[str | None, int | None]]:
+    """File name and row of every rejected row."""
+    found = store_calls(open_log(LogSection(path=pattern, **section), folder), folder / "work", part_rows=2)
+    assert found.rejected_path is not None
+    rejected = pl.read_parquet(found.rejected_path)
+    assert rejected.columns == [*CallLog.column_names(), "file", "file_row", "broken_rules"]
+    return [(file and Path(file).name, row) for file, row in rejected.select("file", "file_row").rows()]
+
+
+def test_a_rejected_row_says_its_file_and_its_row(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("t,i\n2026-01-01,1\n2026-01-01,-1\n")
+    (tmp_path / "b.csv").write_text("t,i\n")
+    (tmp_path / "c.csv").write_text('t,i\n"",3\n2026-01-01,4\n2026-01-01,-5\n')
+    (tmp_path / "d.jsonl").write_text('{"t": "2026-01-01", "i": 1}\n\n{"t": "never", "i": 2}\nno JSON\n')
+    wanted = [("a.csv", 2), ("c.csv", 1), ("c.csv", 3), ("d.jsonl", 2), ("d.jsonl", 3)]
+    assert places(tmp_path, "*.*", columns={"called_at": "t", "input_tokens": "i"}) == wanted
+
+
+def span(index: int, tokens: int) -> dict[str, Any]:
+    """One span of a model's call."""
+    values = {"gen_ai.operation.name": {"stringValue": "chat"}, "gen_ai.usage.input_tokens": {"intValue": str(tokens)}}
+    return {
+        "traceId": "5b8efff798038103d269b633813fc60c",
+        "spanId": f"{index:016x}",
+        "startTimeUnixNano": "1787220000000000000",
+        "attributes": [{"key": key, "value": value} for key, value in values.items()],
+    }
+
+
+def test_of_spans_the_file_is_known_where_there_is_one(tmp_path: Path) -> None:
+    def line(*spans: dict[str, Any]) -> str:
+        return json.dumps({"resourceSpans": [{"resource": {}, "scopeSpans": [{"spans": spans}]}]}) + "\n"
+
+    (tmp_path / "a.jsonl").write_text(line(span(1, 5), span(2, -5)) + line())  # as many spans as lines
+    assert places(tmp_path, "a.jsonl") == [("a.jsonl", None)]
+    (tmp_path / "b.jsonl").write_text(line(span(3, -7)))
+    assert places(tmp_path, "*.jsonl") == [(None, None), (None, None)]

@@ -43,6 +43,16 @@ def test_statuses_in_a_column_of_floats(tmp_path: Path) -> None:
     pl.DataFrame({"ts": ["2026-11-20"] * 5, "st": statuses}).write_parquet(tmp_path / "log.parquet")
     found = read("log.parquet", base=tmp_path, columns={"called_at": "ts", "outcome": "st"})
     assert found["outcome"].to_list() == ["ok", "ok", "ok", "failed", "ok"]
+    assert found["error_code"].to_list() == [None, None, None, "429", None]
+
+
+def test_a_status_is_the_error_where_no_other_is_told(tmp_path: Path) -> None:
+    rows = [("503", "overloaded"), (" 503 ", ""), ("error", ""), ("0", ""), ("200", "")]
+    (tmp_path / "log.csv").write_text("\n".join(["ts,st,why", *(f"2026-11-20,{st},{why}" for st, why in rows)]))
+    columns = {"called_at": "ts", "outcome": "st"}
+    assert read("log.csv", base=tmp_path, columns=columns)["error_code"].to_list() == ["503", "503", None, None, None]
+    found = read("log.csv", base=tmp_path, columns=columns | {"error_code": "why"})
+    assert found["error_code"].to_list() == ["overloaded", "503", None, None, None]
 
 
 def litellm(folder: Path, *rows: dict[str, Any]) -> Path:

@@ -52,6 +52,7 @@ ROWS: list[dict[str, Any]] = [
         "input_tokens": 10,
         "output_tokens": 5,
         "outcome": "failed",
+        "error_code": "500",
         "tenant": "us",
         "prompt": '{"a": "plain text that looks like JSON"}',
     },
