@@ -125,7 +125,6 @@ def _rows(calls: StoredCalls, daily: pl.DataFrame, *, identical_null_ids: int) -
     return RowCounts(
         read=calls.read,
         left_out=calls.left_out,
-        long_cache_writes=calls.long_cache_writes,
         rejected=calls.rejected,
         duplicated=calls.duplicated,
         kept=calls.kept_rows,

@@ -30,7 +30,7 @@ from routing.audit.duplicates import (
     id_hashes,
     repeated_hashes,
 )
-from routing.call_logs.layout import BESIDE, IS_CALL, LONG_WRITE
+from routing.call_logs.layout import IS_CALL
 from routing.call_logs.otel import OTEL
 from routing.errors import DataError
 from routing.matching import resolve_models, served_names
@@ -61,8 +61,6 @@ class StoredCalls:
     read: int
     left_out: int
     """Rows that are no calls: spans around them, queries that were never sent."""
-    long_cache_writes: int
-    """Calls that wrote to the cache for an hour, priced as if for five minutes."""
     rejected: int
     broken_rules: list[RejectedRows]
     rejected_path: Path | None
@@ -118,7 +116,6 @@ class _Part(NamedTuple):
 
     read: int
     left_out: int
-    long_cache_writes: int
     rejected: int
     broken_rules: dict[str, int]
     null_ids: int
@@ -160,7 +157,6 @@ def store_calls(
         files=files,
         read=read,
         left_out=sum(one.left_out for one in checked),
-        long_cache_writes=sum(one.long_cache_writes for one in checked),
         rejected=sum(one.rejected for one in checked),
         broken_rules=[
             RejectedRows(rule=rule, rows=rows)
@@ -219,7 +215,7 @@ def _check(part: Path, rejected: Path) -> _Part:
     rows = pl.read_parquet(part)
     calls = rows.filter(IS_CALL)
     left_out = rows.height - calls.height
-    checked = CallLog.filter(calls.drop(BESIDE))
+    checked = CallLog.filter(calls.drop(IS_CALL))
     failure, kept = checked.failure, checked.result
     if len(failure):
         rejected.mkdir(exist_ok=True)
@@ -229,7 +225,6 @@ def _check(part: Path, rejected: Path) -> _Part:
     return _Part(
         read=calls.height,
         left_out=left_out,
-        long_cache_writes=calls.filter(LONG_WRITE).height,
         rejected=len(failure),
         broken_rules=failure.counts(),
         null_ids=kept["call_id"].null_count(),

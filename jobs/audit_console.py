@@ -102,11 +102,6 @@ def _trust(found: Reconciliation) -> list[str]:
         + ("let the log hold them" if item.reason == UNKNOWN_TOKENS else "add [[prices]]")
         for item in found.unpriced[:3]
     ]
-    if rows.long_cache_writes:
-        lines.append(
-            f"CACHE: {rows.long_cache_writes:,} calls wrote to the cache for an hour; they are priced as five-minute "
-            "writes, which is too low"
-        )
     if found.gaps:
         hours = sum(gap.hours for gap in found.gaps)
         lines.append(

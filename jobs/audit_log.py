@@ -14,7 +14,7 @@ from jobs.audit_files import OBJECT, Kind, LogFile, described, found, has_key, i
 from jobs.config_file import dated_path
 from routing.call_logs.json_text import fields_of
 from routing.call_logs.known import FORMATS, looks_like
-from routing.call_logs.layout import BESIDE, IS_CALL, SCHEMA, TEXT, Format, Wishes, normalized, numbered, parsed
+from routing.call_logs.layout import IS_CALL, SCHEMA, TEXT, Format, Wishes, normalized, numbered, parsed
 from routing.call_logs.openai_batch import OPENAI_BATCH, ended, openai_batch, requests
 from routing.call_logs.table import table
 from routing.call_logs.times import UTC_US
@@ -33,14 +33,14 @@ class OpenedLog:
     files: tuple[Path, ...]
     """Sorted."""
     rows: pl.LazyFrame
-    """CALL_LOG, its rules not applied, and BESIDE (what is no call); what cannot be read is a row of nulls."""
+    """CALL_LOG, its rules not applied, and IS_CALL; what cannot be read is a row of nulls."""
     has_prompts: bool
     """Whether the log can hold prompt text at all."""
 
     @property
     def calls(self) -> pl.LazyFrame:
         """CALL_LOG of the calls alone; `row` counts the others too."""
-        return self.rows.filter(IS_CALL).drop(BESIDE)
+        return self.rows.filter(IS_CALL).drop(IS_CALL)
 
 
 def open_log(section: LogSection, base: Path, *, date: str | None = None, output: Path | None = None) -> OpenedLog:

@@ -38,6 +38,7 @@ def usage(replies: pl.DataFrame, billing: Mapping[str, Billing]) -> pl.DataFrame
         processing=pl.col("service_tier"),
         called_at=pl.col("answered_at"),
         cache_write_tokens=pl.lit(None, pl.Int64),
+        cache_write_1h_tokens=pl.lit(None, pl.Int64),
     )
 
 

@@ -59,6 +59,7 @@ def with_costs(
             input_tokens=f"{side}_input_tokens",
             cached_tokens=pl.lit(None, pl.Int64),
             cache_write_tokens=pl.lit(None, pl.Int64),
+            cache_write_1h_tokens=pl.lit(None, pl.Int64),
             output_tokens=f"{side}_output_tokens",
         )
         costs = counterfactual(usage, prices, model=model)

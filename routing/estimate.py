@@ -78,6 +78,7 @@ def estimate(
             input_tokens=(tokens * input_factor).ceil().cast(pl.Int64),
             cached_tokens=pl.lit(None, pl.Int64),
             cache_write_tokens=pl.lit(None, pl.Int64),
+            cache_write_1h_tokens=pl.lit(None, pl.Int64),
             output_tokens=output.ceil().cast(pl.Int64),
         )
 

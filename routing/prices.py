@@ -33,6 +33,7 @@ _RATES = {
     "input_mtok": "input_usd_per_mtok",
     "cache_read_mtok": "cached_input_usd_per_mtok",
     "cache_write_mtok": "cache_write_usd_per_mtok",
+    "cache_write_1h_mtok": "cache_write_1h_usd_per_mtok",
     "output_mtok": "output_usd_per_mtok",
 }
 """genai-prices key -> column of PRICES. Both are USD per million tokens."""

@@ -23,6 +23,7 @@ _RATES = [
     "input_usd_per_mtok",
     "cached_input_usd_per_mtok",
     "cache_write_usd_per_mtok",
+    "cache_write_1h_usd_per_mtok",
     "output_usd_per_mtok",
     "request_usd",
     "excluded_reason",
@@ -63,9 +64,10 @@ class Unpriced:
 def price(usage: pl.DataFrame, prices: pl.DataFrame, resolved: pl.DataFrame) -> pl.DataFrame:
     """USAGE x PRICES x RESOLVED -> usage + COSTS: the same rows in the same order, with what each call cost.
 
-    cost_usd = ((input - cached - cache_write) * input rate + cached * cached rate + cache_write * write rate
-    + output * output rate) / 10**6 + request_usd. A missing cached or write rate is the input rate. The sum is exact;
-    the division rounds half to even at 1e-12 USD, and only where a rate has more than six decimals.
+    cost_usd = ((input - cached - cache_write) * input rate + cached * cached rate
+    + (cache_write - cache_write_1h) * write rate + cache_write_1h * hour rate + output * output rate) / 10**6
+    + request_usd. A missing cached or write rate is the input rate, a missing hour rate the write rate. The sum is
+    exact; the division rounds half to even at 1e-12 USD, and only where a rate has more than six decimals.
 
     Args:
         usage: Further columns travel along; COSTS columns already there are replaced.
@@ -180,7 +182,7 @@ def _conform(usage: pl.DataFrame) -> pl.DataFrame:
         .cast(Usage.create_empty().schema)
         .with_columns(
             pl.when(default).then(pl.lit(STANDARD)).otherwise("processing").alias("processing"),
-            pl.col("cached_tokens", "cache_write_tokens").fill_null(0),
+            pl.col("cached_tokens", "cache_write_tokens", "cache_write_1h_tokens").fill_null(0),
         )
         .with_row_index("call")
     )
@@ -243,7 +245,7 @@ def _served_rates(prices: pl.DataFrame, resolved: pl.DataFrame) -> pl.DataFrame:
     )
     tier = ["name_id", "rank", "processing", "valid_from"]
     priced = rates.with_columns(
-        pl.col("cached_input_usd_per_mtok", "cache_write_usd_per_mtok").fill_null(pl.col("input_usd_per_mtok")),
+        *rates_filled(),
         pl.col("request_usd").fill_null(Decimal(0)),
         # The base rate starts at 0 tokens; a tier starts above its threshold.
         tier_above=pl.when(pl.col("min_input_tokens") == 0).then(-1).otherwise("min_input_tokens"),
@@ -251,6 +253,12 @@ def _served_rates(prices: pl.DataFrame, resolved: pl.DataFrame) -> pl.DataFrame:
     )
     columns = [*_KEY, "valid_from", "valid_to", "tier_above", "tier_to", *_RATES, "not_covered"]
     return _best_ranked(priced).select(columns)
+
+
+def rates_filled() -> list[pl.Expr]:
+    """Over PRICES: what tokens of the cache cost where no rate is theirs alone."""
+    own, write, one = (pl.col(f"{kind}_usd_per_mtok") for kind in ("cache_write_1h", "cache_write", "input"))
+    return [pl.col("cached_input_usd_per_mtok").fill_null(one), write.fill_null(one), pl.coalesce(own, write, one)]
 
 
 def _best_ranked(rates: pl.DataFrame) -> pl.DataFrame:
@@ -275,11 +283,12 @@ def _best_ranked(rates: pl.DataFrame) -> pl.DataFrame:
 
 def _cost(calls: pl.DataFrame) -> pl.DataFrame:
     """Calls beside their rates -> COSTS. Tokens times rates are summed exactly and divided once."""
-    cached, written = pl.col("cached_tokens"), pl.col("cache_write_tokens")
+    cached, written, hour = (pl.col(name) for name in ("cached_tokens", "cache_write_tokens", "cache_write_1h_tokens"))
     per_million = (
         (pl.col("input_tokens") - cached - written) * pl.col("input_usd_per_mtok")
         + cached * pl.col("cached_input_usd_per_mtok")
-        + written * pl.col("cache_write_usd_per_mtok")
+        + (written - hour) * pl.col("cache_write_usd_per_mtok")
+        + hour * pl.col("cache_write_1h_usd_per_mtok")
         + pl.col("output_tokens") * pl.col("output_usd_per_mtok").fill_null(Decimal(0))
     )
     cost = per_million / pl.lit(MILLION) + pl.col("request_usd")
@@ -292,7 +301,8 @@ def _cost(calls: pl.DataFrame) -> pl.DataFrame:
 
 def _unpriced_reason() -> pl.Expr:
     """Why a call has no cost, first reason first; no counts in it, so that a report can group by it."""
-    model, tokens = pl.col("model"), pl.col("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens")
+    kinds = ("input_tokens", "cached_tokens", "cache_write_tokens", "cache_write_1h_tokens", "output_tokens")
+    model, tokens = pl.col("model"), pl.col(kinds)
     unknown_output = pl.col("output_usd_per_mtok").is_null() & (pl.col("output_tokens") > 0)
     too_much = pl.col("cached_tokens") + pl.col("cache_write_tokens") > pl.col("input_tokens")
     return (
@@ -306,6 +316,8 @@ def _unpriced_reason() -> pl.Expr:
         .then(pl.lit("invalid usage: negative token count"))
         .when(too_much)
         .then(pl.lit("invalid usage: cached and cache-write tokens exceed input tokens"))
+        .when(pl.col("cache_write_1h_tokens") > pl.col("cache_write_tokens"))
+        .then(pl.lit("invalid usage: one-hour cache writes exceed cache writes"))
         .when(pl.col("called_at").is_null())
         .then(pl.lit("time of call unknown"))
         .when(pl.col("price_id").is_null())

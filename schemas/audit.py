@@ -28,8 +28,6 @@ class RowCounts(Part):
     read: int
     left_out: int = 0
     """Rows of the log that are no calls, and in none of the others: spans around calls, queries that were not sent."""
-    long_cache_writes: int = 0
-    """Calls that wrote to the cache for an hour. Prices know writes for five minutes, so their cost is too low."""
     rejected: int
     duplicated: int
     """Rows that repeat an earlier one: same id, same time, model and tokens. Counted once."""

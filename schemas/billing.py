@@ -20,7 +20,7 @@ STANDARD = "standard"
 BATCH = "batch"
 
 MAX_RATE = Decimal(1_000_000)
-"""Upper bound (exclusive) of a rate: any Int64 token count times such a rate, four times over, still fits USD."""
+"""Upper bound (exclusive) of a rate: any Int64 token count times such a rate, five times over, still fits USD."""
 
 
 class Prices(dy.Schema):
@@ -47,7 +47,9 @@ class Prices(dy.Schema):
     cached_input_usd_per_mtok = dy.Decimal(38, 12, nullable=True, min=0, max_exclusive=MAX_RATE)
     """Null: cached tokens cost what input costs."""
     cache_write_usd_per_mtok = dy.Decimal(38, 12, nullable=True, min=0, max_exclusive=MAX_RATE)
-    """Five-minute cache writes. Null: tokens written to the cache cost what input costs."""
+    """Null: tokens written to the cache cost what input costs."""
+    cache_write_1h_usd_per_mtok = dy.Decimal(38, 12, nullable=True, min=0, max_exclusive=MAX_RATE)
+    """Of tokens that the cache keeps for an hour (Anthropic). Null: as `cache_write_usd_per_mtok`."""
     output_usd_per_mtok = dy.Decimal(38, 12, nullable=True, min=0, max_exclusive=MAX_RATE)
     """Null: unknown (an embedding model); a call with output tokens is then unpriced."""
     request_usd = dy.Decimal(38, 12, nullable=True, min=0, max_exclusive=MAX_RATE)
@@ -86,6 +88,8 @@ class Usage(dy.Schema):
     """Part of `input_tokens`. Null counts as none."""
     cache_write_tokens = dy.Int64(nullable=True)
     """Part of `input_tokens`, apart from `cached_tokens`. Null counts as none."""
+    cache_write_1h_tokens = dy.Int64(nullable=True)
+    """Part of `cache_write_tokens`: kept for an hour. Null counts as none."""
     output_tokens = dy.Int64(nullable=True)
     """Reasoning tokens included."""
 
@@ -150,6 +154,8 @@ class PriceOverride(BaseModel):
     """Without it, cached tokens cost what input costs."""
     cache_write_usd_per_mtok: Rate | None = None
     """Without it, cache writes cost what input costs."""
+    cache_write_1h_usd_per_mtok: Rate | None = None
+    """Of tokens kept for an hour; without it, they cost what other cache writes cost."""
     request_usd: Rate | None = None
     """Charged once per call."""
     batch_factor: Factor | None = None

@@ -11,7 +11,10 @@ import dataframely as dy
 import polars as pl
 
 OUTCOMES = ("ok", "failed")
-TOKENS = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+TOKENS = (
+    *("input_tokens", "cached_tokens", "cache_write_tokens", "cache_write_1h_tokens"),
+    *("output_tokens", "reasoning_tokens"),
+)
 
 YEARS = (2000, 2100)
 """A call was made from the first on and before the second; else its time is in another unit."""
@@ -39,6 +42,8 @@ class CallLog(dy.Schema):
     """Cached and cache-write tokens included."""
     cached_tokens = dy.Int64(nullable=True)
     cache_write_tokens = dy.Int64(nullable=True)
+    cache_write_1h_tokens = dy.Int64(nullable=True)
+    """Of `cache_write_tokens`, those that the cache keeps for an hour."""
     output_tokens = dy.Int64(nullable=True)
     """Reasoning tokens included."""
     reasoning_tokens = dy.Int64(nullable=True)

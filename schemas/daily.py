@@ -34,6 +34,8 @@ class Daily(dy.Schema):
     """Part of the input."""
     cache_write_tokens = dy.Int64(nullable=False, min=0)
     """Part of the input."""
+    cache_write_1h_tokens = dy.Int64(nullable=False, min=0)
+    """Part of the cache writes: kept for an hour."""
     output_tokens = dy.Int64(nullable=False, min=0)
     reasoning_tokens = dy.Int64(nullable=False, min=0)
     """Part of the output."""

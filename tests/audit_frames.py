@@ -54,7 +54,7 @@ def opened(calls: pl.DataFrame, folder: Path) -> OpenedLog:
     return OpenedLog(
         format="table",
         files=(file,),
-        rows=calls.lazy().with_columns(is_call=True, long_cache_write=False),
+        rows=calls.lazy().with_columns(is_call=True),
         has_prompts=True,
     )
 

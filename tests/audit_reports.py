@@ -26,7 +26,7 @@ def large_report(tenants: int = 100, days: int = 90, points: int = 101) -> a.Aud
     paid = _paid(tenants, days)
     rows = a.RowCounts(
         read=1_268_411, left_out=48_210, rejected=3_902, duplicated=12_514, kept=1_251_995,
-        long_cache_writes=2_406, null_ids=6_260,
+        null_ids=6_260,
         identical_null_ids=1_204, reused_ids=118, unpriced=8_731, unbilled=20_114, failed=15_733,
         missing_prompts=25_020,
     )  # fmt: skip

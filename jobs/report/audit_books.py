@@ -21,7 +21,6 @@ ROWS: Final = {
     "null_ids": ("without an id", "cannot be checked for duplicates"),
     "identical_null_ids": ("without an id and like an earlier one", "twice in the log, or two equal calls; counted"),
     "reused_ids": ("under the id of another call", "gateways write static ids; counted"),
-    "long_cache_writes": ("written to the cache for an hour", "priced as five-minute writes, which is too low"),
     "unpriced": ("without a price", "in no sum of dollars"),
     "unbilled": ("answered by a gateway's cache", "cost $0"),
     "failed": ("failed", "see waste and errors"),

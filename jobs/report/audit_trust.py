@@ -40,7 +40,7 @@ class Trust:
 def trust(report: AuditReport) -> Trust:
     """Return whether a log holds: it does not where more than one part in a hundred is missing or unclear."""
     checks: tuple[Callable[[Reconciliation], Finding | None], ...] = (
-        _rejected, _gaps, _unpriced, _spend, _stale, _long_writes, _duplicated, _ids, _models,
+        _rejected, _gaps, _unpriced, _spend, _stale, _duplicated, _ids, _models,
     )  # fmt: skip
     found = [_control(report), *(check(report.reconciliation) for check in checks), _failed(report)]
     findings = sorted((f for f in found if f is not None), key=lambda finding: not finding.breaks)
@@ -163,18 +163,6 @@ def _stale(found: Reconciliation) -> Finding | None:
         number(stale, "count"), f" {plural(stale, 'call is', 'calls are')} logged at a price that no longer held (",
         number(off, "balance"), ").",
     ])  # fmt: skip
-
-
-def _long_writes(found: Reconciliation) -> Finding | None:
-    calls = found.rows.long_cache_writes
-    if not calls:
-        return None
-    said: Words = [
-        observed(calls, "count", "reconciliation", "rows", "long_cache_writes"),
-        f" {plural(calls, 'call')} wrote to the cache for an hour: prices know five-minute writes, so the cost here is "
-        "too low.",
-    ]  # fmt: skip
-    return Finding(said)
 
 
 def _duplicated(found: Reconciliation) -> Finding | None:

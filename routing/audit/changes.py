@@ -27,6 +27,7 @@ _RATES = (
     "input_usd_per_mtok",
     "cached_input_usd_per_mtok",
     "cache_write_usd_per_mtok",
+    "cache_write_1h_usd_per_mtok",
     "output_usd_per_mtok",
     "request_usd",
 )

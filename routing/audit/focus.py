@@ -11,6 +11,7 @@ from genai_prices.data import providers as bundled_providers
 from genai_prices.data_snapshot import find_provider_by_id
 
 from routing.errors import DataError
+from routing.pricing import rates_filled
 from schemas.billing import STANDARD, USD
 
 VERSION = "1.2"
@@ -76,6 +77,7 @@ _KINDS = {
     "input": ("Input Tokens", "input_usd_per_mtok"),
     "cached_input": ("Cached Input Tokens", "cached_input_usd_per_mtok"),
     "cache_write": ("Cache Write Tokens", "cache_write_usd_per_mtok"),
+    "cache_write_1h": ("One-Hour Cache Write Tokens", "cache_write_1h_usd_per_mtok"),
     "output": ("Output Tokens", "output_usd_per_mtok"),
     "request": ("Requests", "request_usd"),
 }
@@ -122,7 +124,8 @@ def focus_rows(daily: pl.DataFrame, prices: pl.DataFrame, *, account: str) -> pl
     six decimals, the twelfth decimal that pricing rounded lies on the dearest row of its group.
 
     Args:
-        daily: `DAILY`, with input, cached, cache_write and output tokens; calls of one `price_id` are one rate.
+        daily: `DAILY`, with input, cached, cache_write, cache_write_1h and output tokens; calls of one `price_id` are
+            one rate.
         prices: The PRICES that the calls were priced with.
         account: Stands for the billing account, which no log names.
 
@@ -148,7 +151,7 @@ def _with_rates(daily: pl.DataFrame, prices: pl.DataFrame) -> pl.DataFrame:
         pl.col("provider").alias("price_provider"),
         pl.col("model").alias("price_model"),
         "input_usd_per_mtok",
-        pl.col("cached_input_usd_per_mtok", "cache_write_usd_per_mtok").fill_null(pl.col("input_usd_per_mtok")),
+        *rates_filled(),
         pl.col("output_usd_per_mtok", "request_usd").fill_null(Decimal(0)),
     )
     found = daily.join(rates, on="price_id", how="left", maintain_order="left")
@@ -166,7 +169,8 @@ def _with_rates(daily: pl.DataFrame, prices: pl.DataFrame) -> pl.DataFrame:
         sku=pl.coalesce(pl.col("price_provider") + "/" + pl.col("price_model"), "price_model"),
         input_meter=pl.col("input_tokens") - pl.col("cached_tokens") - pl.col("cache_write_tokens"),
         cached_input_meter="cached_tokens",
-        cache_write_meter="cache_write_tokens",
+        cache_write_meter=pl.col("cache_write_tokens") - pl.col("cache_write_1h_tokens"),
+        cache_write_1h_meter="cache_write_1h_tokens",
         output_meter="output_tokens",
         request_meter=pl.when(pl.col("request_usd") > 0).then("billed_calls").otherwise(0),
     )

@@ -12,7 +12,10 @@ from routing.metrics import Floats
 from routing.pricing import price
 from schemas.billing import STANDARD, Usage
 
-COLUMNS = ("called_at", "processing", "input_tokens", "cached_tokens", "cache_write_tokens")
+COLUMNS = (
+    *("called_at", "processing", "input_tokens", "cached_tokens"),
+    *("cache_write_tokens", "cache_write_1h_tokens"),
+)
 """What is read of CALL_LOG."""
 
 
@@ -47,9 +50,13 @@ def on_model(calls: pl.DataFrame, prices: pl.DataFrame, model: PairModel) -> OnM
         *COLUMNS,
         output_tokens=pl.lit(0, pl.Int64),
     ).select(Usage.column_names())
+    every = pl.sum_horizontal("cached_tokens", "cache_write_tokens")
+    hour = pl.col("cache_write_1h_tokens")
     anew = usage.with_columns(
         cached_tokens=pl.lit(None, pl.Int64),
-        cache_write_tokens=pl.sum_horizontal("cached_tokens", "cache_write_tokens"),
+        cache_write_tokens=every,
+        # A call that writes for an hour alone has written for an hour what it reads.
+        cache_write_1h_tokens=pl.when((hour > 0) & (hour == pl.col("cache_write_tokens"))).then(every).otherwise(hour),
     )
     cold, at_standard = _priced(anew, prices, model)
     warm = _priced(usage, prices, model)[0] if anew["cache_write_tokens"].max() else cold

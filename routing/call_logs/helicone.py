@@ -8,7 +8,7 @@ goes before these counts.
 import polars as pl
 
 from routing.call_logs.columns import PAIRS, Columns
-from routing.call_logs.layout import LONG_WRITE, TEXT, Format, Prepared, operation, processing, provider
+from routing.call_logs.layout import TEXT, Format, Prepared, operation, processing, provider
 from routing.call_logs.prompts import REQUEST, mend_request, mending
 from routing.call_logs.tokens import counts_cache_apart
 from routing.call_logs.usage import USAGE, counted
@@ -85,7 +85,7 @@ def _tokens(columns: Columns, body: dict[str, pl.Expr], *, apart: pl.Expr) -> di
     }
     has_body = body["input_tokens"].is_not_null()
     found = {name: pl.when(has_body).then(body[name]).otherwise(bucket) for name, bucket in buckets.items()}
-    return found | {LONG_WRITE: body[LONG_WRITE]}
+    return body | found
 
 
 def _operation(path: pl.Expr) -> pl.Expr:

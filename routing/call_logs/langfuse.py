@@ -8,7 +8,7 @@ as it is. Where a row's own `total` shows that a bucket lies inside another, it 
 import polars as pl
 
 from routing.call_logs.columns import PAIRS, Columns
-from routing.call_logs.layout import IS_CALL, LONG_WRITE, TEXT, Format, Prepared, processing, renamed
+from routing.call_logs.layout import IS_CALL, TEXT, Format, Prepared, processing, renamed
 from routing.call_logs.times import seconds
 
 _TYPES = {"GENERATION": "chat", "EMBEDDING": "embedding"}
@@ -35,7 +35,7 @@ _OUTPUT = "output|completion|candidate"
 _READ = "cache_read|cached|cache_hit"
 _WRITTEN, _BY_AGE = "cache_creation|cache_write", "ephemeral"
 """The second is the first by how long it is kept: of both beside each other one counts."""
-_LONG = "ephemeral_1h"
+_HOUR = "ephemeral_1h"
 _REASONING = "reasoning|thought|thinking"
 _PLAIN_INPUT, _PLAIN_OUTPUT = (
     ("input", "prompt_tokens", "input_tokens"),
@@ -58,7 +58,7 @@ def _prepare(frame: pl.LazyFrame, columns: Columns) -> Prepared:
         "read": is_input & name.str.contains(_READ),
         "written": is_input & name.str.contains(_WRITTEN) & ~name.str.contains(_BY_AGE),
         "by_age": is_input & name.str.contains(_BY_AGE),
-        "long": is_input & name.str.contains(_LONG),
+        "hour": is_input & name.str.contains(_HOUR),
         "reasoning": is_output & name.str.contains(_REASONING),
         "beside_input": is_input,
         "beside_output": is_output,
@@ -90,6 +90,7 @@ def _tokens(is_embedding: pl.Expr) -> dict[str, pl.Expr]:
         "input_tokens": pl.when(said).then(tokens_in).when(only_total).then(total),
         "cached_tokens": pl.col("__read"),
         "cache_write_tokens": pl.col("__written"),
+        "cache_write_1h_tokens": pl.col("__hour"),
         "output_tokens": pl.when(said).then(tokens_out).when(only_total & total.is_not_null()).then(0),
         "reasoning_tokens": pl.col("__reasoning"),
     }
@@ -119,7 +120,6 @@ def _calls(columns: Columns) -> dict[str, pl.Expr]:
         "latency_s": seconds(started, ended),
         "tenant": columns.text("user_id", "userId"),
         "prompt": columns.prompt("input"),
-        LONG_WRITE: pl.col("__long") > 0,
         # A line that cannot be read has no type: it has to be seen, and is rejected for want of a time.
         IS_CALL: kind.is_null() | kind.is_in(list(_TYPES)),
     }

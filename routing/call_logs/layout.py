@@ -14,9 +14,6 @@ from schemas.call_log import CallLog
 SCHEMA = CallLog.create_empty().schema
 IS_CALL = "is_call"
 """Beside the columns of CALL_LOG: false for what is no call, such as the span of a tool."""
-LONG_WRITE = "long_cache_write"
-"""Beside them too: tokens were written to the cache for an hour, which costs more than the five minutes priced here."""
-BESIDE = (IS_CALL, LONG_WRITE)
 LINE = "line"
 """The one column of a file of JSON lines before it is parsed."""
 TEXT = pl.String()
@@ -40,7 +37,7 @@ class Format:
     fields: Mapping[str, pl.DataType]
     """Every column that is read, and its type where the log is JSON lines."""
     calls: Callable[[Columns], dict[str, pl.Expr]]
-    """Columns of CALL_LOG, and those of BESIDE that the format knows. What is left out is null."""
+    """Columns of CALL_LOG, and IS_CALL, those that the format knows. What is left out is null."""
     prompts: tuple[str, ...] = ()
     """The fields that may hold prompt text."""
     prepare: Callable[[pl.LazyFrame, Columns], Prepared] = _as_it_is
@@ -87,7 +84,7 @@ def parsed(lines: pl.LazyFrame, layout: Format, fields: Mapping[str, pl.DataType
 
 
 def normalized(frame: pl.LazyFrame, schema: Mapping[str, pl.DataType], layout: Format, wishes: Wishes) -> pl.LazyFrame:
-    """Raw columns -> CALL_LOG without `row`, and BESIDE.
+    """Raw columns -> CALL_LOG without `row`, and IS_CALL.
 
     Args:
         frame: The raw log.
@@ -110,9 +107,8 @@ def normalized(frame: pl.LazyFrame, schema: Mapping[str, pl.DataType], layout: F
     wanted = [
         calls.get(name, pl.lit(None, dtype)).cast(dtype).alias(name) for name, dtype in SCHEMA.items() if name != "row"
     ]
-    is_long = calls.get(LONG_WRITE, pl.lit(False)).fill_null(False)  # noqa: FBT003  # a literal
     # Not `select`, which makes one row of none where all columns are constant.
-    rows = frame.with_columns(*wanted, is_call.alias(IS_CALL), is_long.alias(LONG_WRITE)).select(*_COLUMNS, *BESIDE)
+    rows = frame.with_columns(*wanted, is_call.alias(IS_CALL)).select(*_COLUMNS, IS_CALL)
     rows = rows.with_columns(
         output_tokens=inclusive_output(pl.col("output_tokens"), reasoning=pl.col("reasoning_tokens"))
     )
@@ -128,9 +124,9 @@ def _uncounted() -> pl.Expr:
 
 
 def numbered(frames: Sequence[pl.LazyFrame]) -> pl.LazyFrame:
-    """One after the other, with their `row` -> CALL_LOG, its rules not applied, and BESIDE."""
+    """One after the other, with their `row` -> CALL_LOG, its rules not applied, and IS_CALL."""
     rows = pl.concat(frames, how="vertical").with_row_index("row")
-    return rows.select(pl.col("row").cast(pl.UInt64), *_COLUMNS, *BESIDE)
+    return rows.select(pl.col("row").cast(pl.UInt64), *_COLUMNS, IS_CALL)
 
 
 def mapped(columns: Columns, mapping: Mapping[str, str]) -> dict[str, pl.Expr]:

@@ -12,7 +12,7 @@ import polars as pl
 
 from routing.call_logs.columns import Columns
 from routing.call_logs.json_text import count_at, object_at, without_foreign_keys, word_at
-from routing.call_logs.layout import LONG_WRITE, TEXT, Format, Prepared, operation, outcome, processing, provider
+from routing.call_logs.layout import TEXT, Format, Prepared, operation, outcome, processing, provider
 from routing.call_logs.prompts import MESSAGES, REQUEST, mend_messages, mend_request, mending
 from routing.call_logs.times import seconds
 from routing.call_logs.tokens import inclusive_input
@@ -90,6 +90,7 @@ def _prepare(frame: pl.LazyFrame, columns: Columns) -> Prepared:
 
 def _calls(columns: Columns) -> dict[str, pl.Expr]:
     usage, error, cached, written = (pl.col(f"__{name}") for name in ("usage", "error", "cached", "written"))
+    hour = count_at(usage, "ephemeral_1h_input_tokens")
     left_out = pl.col("__newer").is_not_null() & pl.col("__counted").is_null() & (written > 0)
     tokens = columns.integer("prompt_tokens") + pl.when(left_out).then(written).otherwise(0)
     started, ended = columns.moment("startTime"), columns.moment("endTime")
@@ -106,7 +107,8 @@ def _calls(columns: Columns) -> dict[str, pl.Expr]:
         "operation": operation(kind),
         "input_tokens": inclusive_input(tokens, cached=cached, written=written, apart=False),
         "cached_tokens": cached,
-        "cache_write_tokens": written,
+        "cache_write_tokens": pl.coalesce(written, hour),
+        "cache_write_1h_tokens": hour,
         "output_tokens": columns.integer("completion_tokens"),
         "reasoning_tokens": count_at(usage, "reasoning_tokens"),
         "logged_usd": columns.usd("spend"),
@@ -117,7 +119,6 @@ def _calls(columns: Columns) -> dict[str, pl.Expr]:
         "latency_s": pl.coalesce(columns.number("request_duration_ms") / 1_000, seconds(started, ended)),
         "tenant": columns.text("team_id"),
         "prompt": _prompt(columns),
-        LONG_WRITE: count_at(usage, "ephemeral_1h_input_tokens") > 0,
     }
 
 

@@ -3,7 +3,7 @@
 import polars as pl
 
 from routing.call_logs.json_text import count_at, object_at
-from routing.call_logs.layout import LONG_WRITE, TEXT
+from routing.call_logs.layout import TEXT
 from routing.call_logs.tokens import inclusive_input
 
 _INPUT_DETAILS = pl.Struct({"cached_tokens": TEXT, "cache_write_tokens": TEXT})
@@ -38,14 +38,15 @@ def counted(usage: pl.Expr) -> dict[str, pl.Expr]:
     )
     prompt = count_at(usage, "prompt_tokens")
     cached = pl.coalesce(count_at(details, "cached_tokens"), read_apart, count_at(usage, "prompt_cache_hit_tokens"))
-    written = pl.coalesce(count_at(details, "cache_write_tokens"), written_apart)
+    hour = count_at(usage, "ephemeral_1h_input_tokens")
+    written = pl.coalesce(count_at(details, "cache_write_tokens"), written_apart, hour)
     apart = prompt.is_null() & pl.any_horizontal(read_apart.is_not_null(), written_apart.is_not_null())
     tokens = pl.coalesce(prompt, count_at(usage, "input_tokens"))
     return {
         "input_tokens": inclusive_input(tokens, cached=cached, written=written, apart=apart),
         "cached_tokens": cached,
         "cache_write_tokens": written,
+        "cache_write_1h_tokens": hour,
         "output_tokens": pl.coalesce(count_at(usage, "completion_tokens"), count_at(usage, "output_tokens")),
         "reasoning_tokens": count_at(usage, "reasoning_tokens"),
-        LONG_WRITE: count_at(usage, "ephemeral_1h_input_tokens") > 0,
     }

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from jobs.audit_config import LogSection
 from jobs.audit_log import open_log
 from routing.call_logs.json_text import decode
+from schemas.call_log import TOKENS
 from schemas.queries import PUBLISHED_COLUMNS, Costed
-from tests.unit.call_logs.writers import WRITERS, Call
+from tests.unit.call_logs.writers import TELLS_HOURS, WRITERS, Call
 
 counts = st.integers(0, 10**9)
 prompts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20).map(lambda text: f"Q: {text}")
@@ -41,10 +42,9 @@ NO_COST, NO_PROMPT = {"openai_batch"}, {"openai_batch"}
 
 
 def totals(frame: pl.DataFrame) -> dict[str, Any]:
-    tokens = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
     return {
         "calls": frame.height,
-        **{name: frame[name].sum() for name in tokens},
+        **{name: frame[name].sum() for name in TOKENS},
         "usd": frame["logged_usd"].sum(),
         "failed": (frame["outcome"] == "failed").sum(),
         "ids": sorted(frame["call_id"].to_list()),
@@ -59,6 +59,7 @@ def expected(found: list[Call], name: str) -> dict[str, Any]:
         "input_tokens": sum(call.input for call in found),
         "cached_tokens": sum(call.cached for call in found),
         "cache_write_tokens": sum(call.written for call in found),
+        "cache_write_1h_tokens": sum(call.hour for call in found if TELLS_HOURS[name](call)),
         "output_tokens": sum(call.output for call in found),
         "reasoning_tokens": sum(call.reasoning for call in found),
         "usd": Decimal(0) if name in NO_COST else sum(call.usd for call in found),
@@ -147,6 +148,7 @@ def test_totals_of_a_mapped_table(found: list[Call], inside: bool) -> None:
             "in": call.input if inside else call.fresh,
             "hit": call.cached,
             "put": call.written,
+            "long": call.hour,
             "out": call.output,
             "think": call.reasoning,
             "usd": f"{call.usd:f}",
@@ -155,9 +157,8 @@ def test_totals_of_a_mapped_table(found: list[Call], inside: bool) -> None:
         }
         for call in found
     ]
-    names = ("call_id", "called_at", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens")
-    more = ("reasoning_tokens", "logged_usd", "outcome", "prompt")
-    mapping = dict(zip((*names, *more), rows[0], strict=True))
+    names = ("call_id", "called_at", *TOKENS, "logged_usd", "outcome", "prompt")
+    mapping = dict(zip(names, rows[0], strict=True))
     with TemporaryDirectory() as folder:
         pl.DataFrame(rows).write_parquet(Path(folder) / "log.parquet")
         result = read(folder, "log.parquet", columns=mapping, cache_in_input=inside)

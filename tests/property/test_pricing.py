@@ -19,6 +19,7 @@ overrides = st.builds(
     output_usd_per_mtok=rates,
     cached_input_usd_per_mtok=st.none() | rates,
     cache_write_usd_per_mtok=st.none() | rates,
+    cache_write_1h_usd_per_mtok=st.none() | rates,
     request_usd=st.none() | rates,
 )
 moments = st.integers(0, 1_095 * 86_400).map(lambda s: datetime(2024, 1, 1, tzinfo=UTC) + timedelta(seconds=s))
@@ -28,15 +29,16 @@ MODELS = ["o3", "gpt-4o", "gemini-2.5-pro", "gpt-5.4", "claude-opus-4-8", "deeps
 
 @st.composite
 def calls(draw: st.DrawFn, models: tuple[str, ...] = tuple(MODELS)) -> dict[str, Any]:
-    """One valid call: cached and written tokens are part of the input."""
-    cached, written, fresh, output = (draw(st.integers(0, 10**9)) for _ in range(4))
+    """One valid call: cached and written tokens are part of the input, those for an hour of the written ones."""
+    cached, written, fresh, output, hour = (draw(st.integers(0, 10**9)) for _ in range(5))
     return {
         "model": draw(st.sampled_from(models)),
         "processing": draw(st.sampled_from([None, "batch", "flex"])),
         "called_at": draw(moments),
-        "input_tokens": cached + written + fresh,
+        "input_tokens": cached + written + hour + fresh,
         "cached_tokens": cached,
-        "cache_write_tokens": written,
+        "cache_write_tokens": written + hour,
+        "cache_write_1h_tokens": draw(st.just(hour) if hour else st.sampled_from([0, None])),
         "output_tokens": output,
     }
 
@@ -49,12 +51,17 @@ def costed(rows: list[dict[str, Any]], prices: pl.DataFrame) -> pl.DataFrame:
 @settings(deadline=None, max_examples=25)
 @given(override=overrides, call=calls(models=("house-model",)))
 def test_the_cost_is_the_sum_of_its_parts_to_the_last_digit(override: PriceOverride, call: dict[str, Any]) -> None:
-    one = override.input_usd_per_mtok
+    one, write, hour = (
+        override.input_usd_per_mtok,
+        override.cache_write_usd_per_mtok,
+        override.cache_write_1h_usd_per_mtok,
+    )
     fresh = call["input_tokens"] - call["cached_tokens"] - call["cache_write_tokens"]
     parts = [
         (fresh, one),
         (call["cached_tokens"], override.cached_input_usd_per_mtok),
-        (call["cache_write_tokens"], override.cache_write_usd_per_mtok),
+        (call["cache_write_tokens"] - (call["cache_write_1h_tokens"] or 0), write),
+        (call["cache_write_1h_tokens"] or 0, write if hour is None else hour),
         (call["output_tokens"], override.output_usd_per_mtok),
     ]
     expected = sum(tokens * (one if rate is None else rate) / 10**6 for tokens, rate in parts)

@@ -47,6 +47,7 @@ def random_calls(names: list[tuple[str, str]], processing: list[str], n: int, se
         "input_tokens": cached + written + rng.integers(0, 300_000, n),
         "cached_tokens": cached,
         "cache_write_tokens": written,
+        "cache_write_1h_tokens": rng.integers(0, written + 1) * rng.integers(0, 2, n),
         "output_tokens": rng.integers(0, 20_000, n) * rng.integers(0, 4, n).clip(0, 1),
     }
     return pl.DataFrame(rows, schema=Usage.create_empty().schema)
@@ -58,6 +59,7 @@ def their_price(call: dict[str, Any]) -> Decimal | None:
         input_tokens=call["input_tokens"],
         cache_read_tokens=call["cached_tokens"],
         cache_write_tokens=call["cache_write_tokens"],
+        cache_write_1h_tokens=call["cache_write_1h_tokens"],
         output_tokens=call["output_tokens"],
     )
     try:
@@ -109,6 +111,7 @@ def test_every_price_row_holds_at_its_first_instant_and_just_above_its_threshold
         input_tokens=pl.col("min_input_tokens") + 1,
         cached_tokens=1,
         cache_write_tokens=0,
+        cache_write_1h_tokens=0,
         output_tokens=pl.when(pl.col("output_usd_per_mtok").is_not_null()).then(1_001).otherwise(0),
         expected_id="price_id",
     )

@@ -10,7 +10,7 @@ from routing.errors import DataError
 from routing.matching import resolve_models, served_names
 from routing.prices import price_snapshot
 from routing.pricing import RateCard, Unpriced, counterfactual, price, rate_card
-from schemas.billing import Costs, Usage
+from schemas.billing import Costs, PriceOverride, Usage
 
 PRICES = price_snapshot()
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
@@ -21,8 +21,8 @@ def usage(*calls: dict[str, Any]) -> pl.DataFrame:
     return pl.DataFrame([default | call for call in calls], schema=Usage.create_empty().schema)
 
 
-def costs(calls: pl.DataFrame) -> pl.DataFrame:
-    return price(calls, PRICES, resolve_models(served_names(calls), PRICES))
+def costs(calls: pl.DataFrame, prices: pl.DataFrame = PRICES) -> pl.DataFrame:
+    return price(calls, prices, resolve_models(served_names(calls), prices))
 
 
 def cost_of(**call: Any) -> Decimal | None:
@@ -59,6 +59,20 @@ def test_cache_writes_have_their_own_rate() -> None:
     # claude-opus-4-8: 100 * $5 + 200 * $0.50 + 700 * $6.25 + 10 * $25 = 500 + 100 + 4,375 + 250 = 5,225 millionths
     tokens = {"input_tokens": 1_000, "cached_tokens": 200, "cache_write_tokens": 700, "output_tokens": 10}
     assert cost_of(model="claude-opus-4-8", **tokens) == Decimal("0.005225")
+
+
+def test_an_hour_in_the_cache_has_its_own_rate() -> None:
+    # claude-opus-4-8: 100 * $5 + 500 * $6.25 + 400 * $10 + 10 * $25 = 500 + 3,125 + 4,000 + 250 = 7,875 millionths
+    written = {"cache_write_tokens": 900, "cache_write_1h_tokens": 400}
+    assert cost_of(model="claude-opus-4-8", input_tokens=1_000, **written, output_tokens=10) == Decimal("0.007875")
+
+
+def test_without_a_rate_of_its_own_an_hour_costs_what_five_minutes_cost() -> None:
+    rates = {"model": "house-model", "input_usd_per_mtok": 1, "output_usd_per_mtok": 0}
+    call = {"model": "house-model", "input_tokens": 1_000, "cache_write_tokens": 900, "cache_write_1h_tokens": 400}
+    for written, expected in ((None, "0.001"), (3, "0.0028")):
+        prices = price_snapshot([PriceOverride.model_validate(rates | {"cache_write_usd_per_mtok": written})])
+        assert costs(usage(call), prices)["cost_usd"].item() == Decimal(expected)
 
 
 def test_without_a_cached_rate_cached_tokens_cost_what_input_costs() -> None:
@@ -125,6 +139,10 @@ def test_the_price_row_can_be_looked_up_by_its_id() -> None:
         (
             {"model": "gpt-4o", "input_tokens": 10, "cached_tokens": 6, "cache_write_tokens": 5},
             "invalid usage: cached and cache-write tokens exceed input tokens",
+        ),
+        (
+            {"model": "gpt-4o", "input_tokens": 10, "cache_write_tokens": 4, "cache_write_1h_tokens": 5},
+            "invalid usage: one-hour cache writes exceed cache writes",
         ),
         ({"model": "deepseek-chat"}, "model 'deepseek-chat': the price depends on the time of day"),
         ({"model": "whisper-1"}, "model 'whisper-1': no text-token rate, only audio_hours, input_audio_hours"),

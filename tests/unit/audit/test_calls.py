@@ -43,7 +43,7 @@ def test_files_are_named_with_their_digest(tmp_path: Path) -> None:
     log = OpenedLog(
         format="table",
         files=paths,
-        rows=calls.lazy().with_columns(is_call=True, long_cache_write=False),
+        rows=calls.lazy().with_columns(is_call=True),
         has_prompts=True,
     )
     files = store_calls(log, tmp_path / "work", part_rows=2).files

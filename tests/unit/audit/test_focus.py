@@ -91,21 +91,23 @@ def test_types() -> None:
 
 def test_one_call_is_a_row_for_each_kind_of_token() -> None:
     row = {"provider": "anthropic", "model": "claude-haiku-4-5", "input_tokens": 10_000, "output_tokens": 300}
-    rows = rows_of(row | {"cached_tokens": 6_000, "cache_write_tokens": 1_000, "reasoning_tokens": 200})
+    written = {"cache_write_tokens": 1_400, "cache_write_1h_tokens": 400}
+    rows = rows_of(row | {"cached_tokens": 6_000, "reasoning_tokens": 200} | written)
     found = {
         row["x_TokenKind"]: (row["ConsumedQuantity"], row["ListUnitPrice"], row["BilledCost"])
         for row in rows.iter_rows(named=True)
     }
     assert found == {
-        "input": (3_000, Decimal(1), Decimal("0.003")),
+        "input": (2_600, Decimal(1), Decimal("0.0026")),
         "cached_input": (6_000, Decimal("0.1"), Decimal("0.0006")),
         "cache_write": (1_000, Decimal("1.25"), Decimal("0.00125")),
+        "cache_write_1h": (400, Decimal(2), Decimal("0.0008")),
         "output": (300, Decimal(5), Decimal("0.0015")),
     }
     assert set(rows["ConsumedUnit"]) == {"Tokens"}
     assert set(rows["PricingUnit"]) == {"1000000 Tokens"}
     assert rows["PricingQuantity"].to_list() == [quantity / 1_000_000 for quantity in rows["ConsumedQuantity"]]
-    assert rows["SkuPriceId"].n_unique() == rows["SkuId"].n_unique() == rows["SkuMeter"].n_unique() == 4
+    assert rows["SkuPriceId"].n_unique() == rows["SkuId"].n_unique() == rows["SkuMeter"].n_unique() == 5
 
 
 def test_a_fee_for_each_request_is_a_row_of_its_own() -> None:

@@ -131,6 +131,7 @@ def test_what_calls_cost_is_what_dated_prices_say(calls: pl.DataFrame) -> None:
         provider=pl.Series(PROVIDERS).gather(charged["model"]),
         base_url=pl.lit(None, pl.String),
         processing=pl.lit(None, pl.String),
+        cache_write_1h_tokens=pl.lit(None, pl.Int64),
         model="name",
     )
     prices = price_snapshot()

@@ -12,7 +12,7 @@ from tests.unit.audit.what_if_logs import call_log
 
 RATES = (
     {"model": "writes", "input_usd_per_mtok": "10", "cached_input_usd_per_mtok": "1",
-     "cache_write_usd_per_mtok": "12.5", "output_usd_per_mtok": "50"},
+     "cache_write_usd_per_mtok": "12.5", "cache_write_1h_usd_per_mtok": "20", "output_usd_per_mtok": "50"},
     {"model": "reads", "input_usd_per_mtok": "4", "cached_input_usd_per_mtok": "1", "output_usd_per_mtok": "8"},
     {"model": "plain", "input_usd_per_mtok": "2", "output_usd_per_mtok": "6"},
     {"model": "odd", "input_usd_per_mtok": "2", "cached_input_usd_per_mtok": "3", "output_usd_per_mtok": "6"},
@@ -21,7 +21,12 @@ PRICES = price_snapshot([PriceOverride.model_validate(rates) for rates in RATES]
 READ, WRITTEN = [None, 8_000, None, 6_000], [None, None, 9_000, 3_000]
 
 
-def on(model: str, read: list[int | None] = READ, written: list[int | None] = WRITTEN) -> OnModel:
+def on(
+    model: str,
+    read: list[int | None] = READ,
+    written: list[int | None] = WRITTEN,
+    hour: list[int | None] | None = None,
+) -> OnModel:
     """Calls of 10,000 input tokens of the model `plain`."""
     calls = call_log(
         {
@@ -30,6 +35,7 @@ def on(model: str, read: list[int | None] = READ, written: list[int | None] = WR
             "output_tokens": [0] * len(read),
             "cached_tokens": pl.Series(read, dtype=pl.Int64),
             "cache_write_tokens": pl.Series(written, dtype=pl.Int64),
+            "cache_write_1h_tokens": pl.Series([None] * len(read) if hour is None else hour, dtype=pl.Int64),
         },
         PRICES,
     )
@@ -51,6 +57,17 @@ def test_a_cold_cache_is_written_anew(model: str, cold: list[float], warm: list[
     assert found.cold_usd == pytest.approx(cold)
     assert found.warm_usd == pytest.approx(warm)
     assert (found.cold_usd >= found.warm_usd).all()
+
+
+def test_a_call_that_writes_for_an_hour_does_so_on_another_model() -> None:
+    hour = on("writes", READ, WRITTEN, [None, 0, 9_000, 1_000])
+    # The third wrote for an hour alone: 1,000 * 10 + 9,000 * 20; the fourth a thousand of three.
+    assert hour.warm_usd == pytest.approx([0.1, 0.028, 0.19, 0.061])
+    assert hour.cold_usd == pytest.approx([0.1, 0.12, 0.19, 0.13])
+    # What it read it had written so: 6,000 and 3,000, all of it at 20.
+    alone = on("writes", [6_000], [3_000], [3_000])
+    assert [*alone.warm_usd, *alone.cold_usd] == pytest.approx([0.076, 0.19])
+    assert on("plain", READ, WRITTEN, WRITTEN).cold_usd == pytest.approx([0.02] * 4)
 
 
 def test_without_cached_tokens_cold_is_warm() -> None:

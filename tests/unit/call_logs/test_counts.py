@@ -116,21 +116,38 @@ def anthropic(hour: int) -> dict[str, Any]:
     return {"input_tokens": 1, "cache_creation_input_tokens": 10, "cache_creation": split, "output_tokens": 1}
 
 
-def long_writes(path: Path, work: Path) -> int:
-    return store_calls(opened(path), work, part_rows=1).long_cache_writes
+def written(path: Path) -> list[tuple[int | None, ...]]:
+    return read(path).select("input_tokens", "cache_write_tokens", "cache_write_1h_tokens").rows()
 
 
-def test_an_hour_in_the_cache_is_counted(tmp_path: Path) -> None:
+HOURS = (0, 10, 4)
+WRITTEN = [(11, 10, hour) for hour in HOURS]
+
+
+def test_what_is_kept_for_an_hour_is_told_apart(tmp_path: Path) -> None:
     """Of each format that says it; the first call wrote for five minutes."""
-    details = [{"cache_creation_token_details": anthropic(hour)["cache_creation"]} for hour in (0, 10)]
+    splits = [anthropic(hour)["cache_creation"] for hour in HOURS]
+    details = [{"cache_creation_tokens": 10, "cache_creation_token_details": split} for split in splits]
     usage = [{"metadata": {"usage_object": {"prompt_tokens_details": one}}, "prompt_tokens": 11} for one in details]
-    assert long_writes(litellm(tmp_path, *usage), tmp_path / "work") == 1
+    assert written(litellm(tmp_path, *usage)) == WRITTEN
     given = {"request_created_at": "2026-11-20T10:00:00Z", "response_status": 200, "prompt_tokens": 1}
-    rows = [given | {"response_body": {"usage": anthropic(hour)}} for hour in (0, 10)]
+    rows = [given | {"response_body": {"usage": anthropic(hour)}} for hour in HOURS]
     (tmp_path / "helicone.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    assert long_writes(tmp_path / "helicone.jsonl", tmp_path / "work") == 1
-    bodies = [{"status_code": 200, "body": {"created": 1_785_000_000, "usage": anthropic(hour)}} for hour in (0, 10)]
+    assert written(tmp_path / "helicone.jsonl") == WRITTEN
+    bodies = [{"status_code": 200, "body": {"created": 1_785_000_000, "usage": anthropic(hour)}} for hour in HOURS]
     (tmp_path / "batch.jsonl").write_text(
         "\n".join(json.dumps({"id": f"b{n}", "custom_id": "c", "response": body}) for n, body in enumerate(bodies))
     )
-    assert long_writes(tmp_path / "batch.jsonl", tmp_path / "work") == 1
+    assert written(tmp_path / "batch.jsonl") == WRITTEN
+
+
+def test_what_is_kept_for_an_hour_was_written(tmp_path: Path) -> None:
+    """Also where the log counts nothing else."""
+    usage = anthropic(10)
+    del usage["cache_creation_input_tokens"]
+    body = {"status_code": 200, "body": {"created": 1_785_000_000, "usage": usage | {"cache_read_input_tokens": 0}}}
+    (tmp_path / "batch.jsonl").write_text(json.dumps({"id": "b", "custom_id": "c", "response": body}))
+    assert written(tmp_path / "batch.jsonl") == [(11, 10, 10)]
+    details = {"cache_creation_token_details": usage["cache_creation"]}
+    row = {"metadata": {"usage_object": {"prompt_tokens_details": details}}, "prompt_tokens": 11}
+    assert written(litellm(tmp_path, row)) == [(11, 10, 10)]

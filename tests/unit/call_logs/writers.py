@@ -34,6 +34,11 @@ class Call:
         return self.fresh + self.cached + self.written
 
     @property
+    def hour(self) -> int:
+        """None, half or all of what was written to the cache."""
+        return self.written * (self.number // 3 % 3) // 2
+
+    @property
     def output(self) -> int:
         return self.answer + self.reasoning
 
@@ -50,6 +55,11 @@ class Call:
         return "anthropic" if self.claude else "openai"
 
 
+def ages(call: Call) -> dict[str, int]:
+    """What was written to the cache, by how long it is kept."""
+    return {"ephemeral_5m_input_tokens": call.written - call.hour, "ephemeral_1h_input_tokens": call.hour}
+
+
 def openai_usage(call: Call) -> dict[str, Any]:
     return {
         "prompt_tokens": call.input,
@@ -64,6 +74,7 @@ def anthropic_usage(call: Call) -> dict[str, Any]:
         "input_tokens": call.fresh,
         "cache_read_input_tokens": call.cached,
         "cache_creation_input_tokens": call.written,
+        "cache_creation": ages(call),
         "output_tokens": call.output,
         "output_tokens_details": {"reasoning_tokens": call.reasoning},
     }
@@ -80,6 +91,8 @@ def litellm(call: Call) -> dict[str, Any]:
     usage = openai_usage(call) | {"cache_creation_input_tokens": call.written, "cache_read_input_tokens": call.cached}
     tokens, metadata = call.input, {"usage_object": usage}
     release = call.number % 3
+    if not release:
+        usage["prompt_tokens_details"]["cache_creation_token_details"] = ages(call)
     if release:
         del usage["prompt_tokens_details"]["cache_write_tokens"]
     if release == 1:  # 1.66 to 1.77
@@ -112,6 +125,8 @@ def langfuse(call: Call) -> dict[str, Any]:
         "output_reasoning_tokens": call.reasoning,
         "total": call.input + call.output,
     }
+    if call.hour:
+        usage |= {f"input_{name}": tokens for name, tokens in ages(call).items()}
     if call.number % 2:
         usage |= {"input": call.input, "output": call.output}
     return {
@@ -196,3 +211,13 @@ WRITERS: dict[str, Callable[[Call], dict[str, Any]]] = {
     "otel": otel,
     "openai_batch": openai_batch,
 }
+TELLS_HOURS: dict[str, Callable[[Call], bool]] = {
+    "litellm": lambda call: call.number % 3 == 0,
+    "langfuse": lambda _: True,
+    "helicone": lambda call: call.claude and call.number % 2 == 1,
+    "otel": lambda _: False,
+    "openai_batch": lambda call: call.claude,
+    "nightroute": lambda _: False,
+    "table": lambda _: True,
+}
+"""Whether a row says how long the cache keeps what was written."""
