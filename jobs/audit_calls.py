@@ -64,8 +64,8 @@ class StoredCalls:
     rejected: int
     broken_rules: list[RejectedRows]
     rejected_path: Path | None
-    """Table of the rejected rows with their `broken_rules` and where they are (`file`, and `file_row` from 1,
-    blank lines and headers not counted; null where a record may hold several rows); null where every row is good."""
+    """Table of the rejected rows with their `broken_rules` and where they are: `file`, and `file_row` from 1, the
+    header and blank lines of JSON not counted; null where a record may hold several rows. None where all are good."""
     duplicates: dict[int, pl.Series]
     """Number of a part -> `row` of those that repeat an earlier one."""
     null_ids: int

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from routing.audit.cube import differs, processing
-from routing.pricing import price
+from routing.pricing import price, rates_filled
 from schemas.audit import ModelChange, PriceChange
 
 HANDOVER = timedelta(days=1)
@@ -256,6 +256,5 @@ def _version() -> pl.Expr:
 
 
 def _rates() -> list[pl.Expr]:
-    """Rates as they are applied: without a cached or write rate, such tokens cost what input costs."""
-    instead = {name: pl.col("input_usd_per_mtok") for name in _RATES[1:3]} | {"request_usd": pl.lit(0)}
-    return [pl.col(name).fill_null(instead[name]) if name in instead else pl.col(name) for name in _RATES]
+    """Rates as they are applied."""
+    return [pl.col("input_usd_per_mtok", "output_usd_per_mtok"), *rates_filled(), pl.col("request_usd").fill_null(0)]

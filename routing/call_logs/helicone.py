@@ -85,7 +85,7 @@ def _tokens(columns: Columns, body: dict[str, pl.Expr], *, apart: pl.Expr) -> di
     }
     has_body = body["input_tokens"].is_not_null()
     found = {name: pl.when(has_body).then(body[name]).otherwise(bucket) for name, bucket in buckets.items()}
-    return body | found
+    return found | {"cache_write_1h_tokens": pl.when(has_body).then(body["cache_write_1h_tokens"])}
 
 
 def _operation(path: pl.Expr) -> pl.Expr:

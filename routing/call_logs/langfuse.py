@@ -35,7 +35,8 @@ _OUTPUT = "output|completion|candidate"
 _READ = "cache_read|cached|cache_hit"
 _WRITTEN, _BY_AGE = "cache_creation|cache_write", "ephemeral"
 """The second is the first by how long it is kept: of both beside each other one counts."""
-_HOUR = "ephemeral_1h"
+_HOUR = r"ephemeral_1h|cache_(?:creation|write)_1h"
+"""What applications hand in, and what Langfuse itself makes of it."""
 _REASONING = "reasoning|thought|thinking"
 _PLAIN_INPUT, _PLAIN_OUTPUT = (
     ("input", "prompt_tokens", "input_tokens"),

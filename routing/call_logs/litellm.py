@@ -15,7 +15,8 @@ from routing.call_logs.json_text import count_at, object_at, without_foreign_key
 from routing.call_logs.layout import TEXT, Format, Prepared, operation, outcome, processing, provider
 from routing.call_logs.prompts import MESSAGES, REQUEST, mend_messages, mend_request, mending
 from routing.call_logs.times import seconds
-from routing.call_logs.tokens import inclusive_input
+from routing.call_logs.tokens import inclusive_input, inclusive_written
+from routing.call_logs.usage import without_steps
 
 _DETAILS = pl.Struct(
     {
@@ -75,12 +76,13 @@ def _prepare(frame: pl.LazyFrame, columns: Columns) -> Prepared:
         frame = frame.with_columns(response=pl.when(has_tier).then("response"))
     frame = frame.with_columns(__newer=object_at(metadata, "usage_object"))
     older = object_at(pl.when(pl.col("__newer").is_null()).then(metadata), "additional_usage_values")
-    frame = frame.with_columns(__usage=pl.coalesce("__newer", older)).with_columns(
+    frame = frame.with_columns(__usage=without_steps(pl.coalesce("__newer", older))).with_columns(
         __cached=count_at(usage, "cached_tokens"),
+        __hour=count_at(usage, "ephemeral_1h_input_tokens"),
         __counted=pl.coalesce(count_at(usage, "cache_creation_tokens"), count_at(usage, "cache_write_tokens")),
         __error=object_at(metadata, "error_information", rare=True),
     )
-    # Only where there are no details: of an answer in several steps, these are also counted step by step.
+    frame = frame.with_columns(__counted=inclusive_written(pl.col("__counted"), hour=pl.col("__hour")))
     cached = count_at(pl.when(pl.col("__cached").is_null()).then(usage), "cache_read_input_tokens")
     written = count_at(pl.when(pl.col("__counted").is_null()).then(usage), "cache_creation_input_tokens")
     frame = frame.with_columns(__cached=pl.coalesce("__cached", cached), __written=pl.coalesce("__counted", written))
@@ -90,7 +92,6 @@ def _prepare(frame: pl.LazyFrame, columns: Columns) -> Prepared:
 
 def _calls(columns: Columns) -> dict[str, pl.Expr]:
     usage, error, cached, written = (pl.col(f"__{name}") for name in ("usage", "error", "cached", "written"))
-    hour = count_at(usage, "ephemeral_1h_input_tokens")
     left_out = pl.col("__newer").is_not_null() & pl.col("__counted").is_null() & (written > 0)
     tokens = columns.integer("prompt_tokens") + pl.when(left_out).then(written).otherwise(0)
     started, ended = columns.moment("startTime"), columns.moment("endTime")
@@ -107,8 +108,8 @@ def _calls(columns: Columns) -> dict[str, pl.Expr]:
         "operation": operation(kind),
         "input_tokens": inclusive_input(tokens, cached=cached, written=written, apart=False),
         "cached_tokens": cached,
-        "cache_write_tokens": pl.coalesce(written, hour),
-        "cache_write_1h_tokens": hour,
+        "cache_write_tokens": written,
+        "cache_write_1h_tokens": pl.col("__hour"),
         "output_tokens": columns.integer("completion_tokens"),
         "reasoning_tokens": count_at(usage, "reasoning_tokens"),
         "logged_usd": columns.usd("spend"),

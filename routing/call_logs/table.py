@@ -7,7 +7,7 @@ import polars as pl
 
 from routing.call_logs.columns import Columns
 from routing.call_logs.layout import TEXT, Format, http_error, mapped
-from routing.call_logs.tokens import counts_cache_apart, inclusive_input
+from routing.call_logs.tokens import counts_cache_apart, inclusive_input, inclusive_written
 
 
 def table(mapping: Mapping[str, str], *, cache_in_input: bool | None, provider: str | None = None) -> Format:
@@ -39,6 +39,9 @@ def _calls(
         )
     else:
         apart = not cache_in_input
+    if "cache_write_1h_tokens" in calls:
+        written = calls.get("cache_write_tokens", nothing)
+        calls["cache_write_tokens"] = inclusive_written(written, hour=calls["cache_write_1h_tokens"])
     if "input_tokens" in calls:
         cached, written = calls.get("cached_tokens", nothing), calls.get("cache_write_tokens", nothing)
         calls["input_tokens"] = inclusive_input(calls["input_tokens"], cached=cached, written=written, apart=apart)

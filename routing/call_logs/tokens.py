@@ -14,6 +14,11 @@ def counts_cache_apart(provider: pl.Expr, model: pl.Expr) -> pl.Expr:
     return native | (claude & ((host == "") | host.str.contains(r"vertex|google|^gcp|gemini")))
 
 
+def inclusive_written(tokens: pl.Expr, *, hour: pl.Expr) -> pl.Expr:
+    """Tokens written to the cache with those for an hour in them: where these are more, they are apart."""
+    return pl.when(hour > tokens.fill_null(0)).then(tokens.fill_null(0) + hour).otherwise(tokens)
+
+
 def inclusive_input(tokens: pl.Expr, *, cached: pl.Expr, written: pl.Expr, apart: pl.Expr | bool) -> pl.Expr:
     """Input tokens with those of the cache in them.
 

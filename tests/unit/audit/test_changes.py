@@ -121,7 +121,13 @@ def test_of_many_that_begin_the_nearest_takes_over(tmp_path: Path) -> None:
 def test_same_price_means_equal_rates(tmp_path: Path, output_rate: Decimal, *, same: bool) -> None:
     prices = price_snapshot(
         [
-            PriceOverride(model="a", input_usd_per_mtok=ONE, output_usd_per_mtok=TEN, cached_input_usd_per_mtok=ONE),
+            PriceOverride(
+                model="a",
+                input_usd_per_mtok=ONE,
+                output_usd_per_mtok=TEN,
+                cached_input_usd_per_mtok=ONE,
+                cache_write_1h_usd_per_mtok=ONE,
+            ),
             # An equal rate that is left out is the same price.
             PriceOverride(model="b", input_usd_per_mtok=ONE, output_usd_per_mtok=output_rate),
         ]

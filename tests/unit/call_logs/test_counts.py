@@ -141,13 +141,32 @@ def test_what_is_kept_for_an_hour_is_told_apart(tmp_path: Path) -> None:
     assert written(tmp_path / "batch.jsonl") == WRITTEN
 
 
+def test_steps_of_an_answer_are_not_counted_again(tmp_path: Path) -> None:
+    """In whatever file: PostgreSQL sorts the keys of JSONB by their length, so that steps come first."""
+    steps = [anthropic(4), anthropic(10) | {"input_tokens": 100}]
+    whole = {"input_tokens": 101, "cache_read_input_tokens": 7, "cache_creation_input_tokens": 20, "output_tokens": 2}
+    split = {"ephemeral_1h_input_tokens": 14, "ephemeral_5m_input_tokens": 6}
+    body = {"usage": {"iterations": steps} | whole | {"cache_creation": split}}
+    helicone = {"request_created_at": "2026-11-20T10:00:00Z", "response_status": 200, "response_body": body}
+    details = {"cached_tokens": 7, "cache_creation_tokens": 20, "cache_creation_token_details": split}
+    usage = {"iterations": steps, "prompt_tokens_details": details}
+    spend: dict[str, Any] = {"request_id": "r", "startTime": "2026-11-20T10:00:00Z", "call_type": "acompletion"}
+    spend |= {"status": "success", "prompt_tokens": 128, "metadata": {"usage_object": usage}}
+    rows: list[dict[str, Any]] = [helicone | {"prompt_tokens": 1}, spend]
+    for row in rows:
+        (tmp_path / "log.jsonl").write_text(json.dumps(row))
+        as_text = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in row.items()}
+        pl.DataFrame([as_text]).write_csv(tmp_path / "log.csv")
+        assert written(tmp_path / "log.jsonl") == written(tmp_path / "log.csv") == [(128, 20, 14)]
+
+
 def test_what_is_kept_for_an_hour_was_written(tmp_path: Path) -> None:
-    """Also where the log counts nothing else."""
-    usage = anthropic(10)
+    """Also where the log has no sum of both ages."""
+    usage = anthropic(4)
     del usage["cache_creation_input_tokens"]
-    body = {"status_code": 200, "body": {"created": 1_785_000_000, "usage": usage | {"cache_read_input_tokens": 0}}}
+    body = {"status_code": 200, "body": {"created": 1_785_000_000, "usage": usage}}
     (tmp_path / "batch.jsonl").write_text(json.dumps({"id": "b", "custom_id": "c", "response": body}))
-    assert written(tmp_path / "batch.jsonl") == [(11, 10, 10)]
-    details = {"cache_creation_token_details": usage["cache_creation"]}
+    assert written(tmp_path / "batch.jsonl") == [(11, 10, 4)]
+    details = {"cache_creation_token_details": anthropic(10)["cache_creation"]}
     row = {"metadata": {"usage_object": {"prompt_tokens_details": details}}, "prompt_tokens": 11}
     assert written(litellm(tmp_path, row)) == [(11, 10, 10)]

@@ -206,6 +206,11 @@ SPLIT = "input_ephemeral_5m_input_tokens"
             (510, 500, 200),
         ),
         ({"input": 10, "input_ephemeral_1h_input_tokens": 0}, (10, 0, 0)),
+        # As Langfuse itself stores what Anthropic's SDK says: the first is what is of neither age.
+        (
+            {"input": 10, "input_cache_creation": 0, "input_cache_creation_5m": 300, "input_cache_creation_1h": 200},
+            (510, 500, 200),
+        ),
     ],
 )
 def test_tokens_written_to_the_cache(tmp_path: Path, usage: dict[str, int], expected: tuple[int | None, ...]) -> None:

@@ -139,3 +139,28 @@ def test_every_column_can_be_mapped(tmp_path: Path) -> None:
         "prompt": "hi",
     }
     assert_calls(found, [expected])
+
+
+@pytest.mark.parametrize(
+    ("line", "tokens"),
+    [
+        ("1000,100,400", (1_500, 500, 400)),  # five minutes and an hour in two columns
+        ("1000,,400", (1_400, 400, 400)),
+        ("1000,500,400", (1_500, 500, 400)),  # the hour lies inside
+        ("1000,500,", (1_500, 500, None)),
+        ("1000,,", (1_000, None, None)),
+        ("1000,,0", (1_000, None, 0)),
+    ],
+)
+def test_hours_inside_or_beside_what_was_written(tmp_path: Path, line: str, tokens: tuple[int | None, ...]) -> None:
+    (tmp_path / "t.csv").write_text(f"t,i,w,h\n2026-01-01,{line}\n")
+    names = {"called_at": "t", "input_tokens": "i", "cache_write_tokens": "w", "cache_write_1h_tokens": "h"}
+    found = read("t.csv", base=tmp_path, columns=names, provider="anthropic")
+    assert found.select("input_tokens", "cache_write_tokens", "cache_write_1h_tokens").row(0) == tokens
+
+
+def test_an_hour_alone_was_written(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("t,i,h\n2026-01-01,1000,400\n")
+    names = {"called_at": "t", "input_tokens": "i", "cache_write_1h_tokens": "h"}
+    found = read("t.csv", base=tmp_path, columns=names, cache_in_input=True)
+    assert found.select("input_tokens", "cache_write_tokens").row(0) == (1_000, 400)

@@ -13,6 +13,19 @@ from tests.unit.sandbox.support import QUESTION, QUESTION_TOKENS, FakeClock, ask
 PRICED = ModelSpec(name="small", input_usd_per_mtok=Decimal("0.15"), output_usd_per_mtok=Decimal("0.60"), latency_s=2.0)
 
 
+class HeldClock(FakeClock):
+    """Whoever sleeps waits until the test lets go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        self.reached.set()
+        await self.let_go.wait()
+        await super().sleep(seconds)
+
+
 def test_a_request_is_two_lines(tokenizer_path: Path, tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
 
@@ -90,7 +103,7 @@ def test_a_request_that_broke_off_is_booked_without_a_traceback(
     path = tmp_path / "journal.jsonl"
 
     async def scenario() -> None:
-        async with live(config_with(tokenizer_path, PRICED, journal=path)) as sandbox:
+        async with asyncio.timeout(30), live(config_with(tokenizer_path, PRICED, journal=path)) as sandbox:
             host, port = sandbox.base_url.removeprefix("http://").removesuffix("/v1").split(":")
             _, writer = await asyncio.open_connection(host, int(port))
             writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
@@ -125,11 +138,13 @@ def test_a_reply_is_booked_although_the_client_hung_up(tokenizer_path: Path, tmp
     slow = PRICED.model_copy(update={"latency_s": 0.3})
 
     async def scenario() -> None:
-        async with live(config_with(tokenizer_path, slow, journal=path)) as sandbox:
+        clock = HeldClock()
+        async with asyncio.timeout(30), live(config_with(tokenizer_path, slow, journal=path), clock=clock) as sandbox:
             asking = asyncio.create_task(sandbox.post())
-            while not events(path, "received"):
-                await asyncio.sleep(0.01)
+            await clock.reached.wait()
             asking.cancel()
+            await asyncio.sleep(0.05)  # the line is cut
+            clock.let_go.set()
             while not events(path, "finished"):
                 await asyncio.sleep(0.01)
 
