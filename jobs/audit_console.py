@@ -67,12 +67,14 @@ def record(
 
 def _show_models(report: AuditReport) -> None:
     table = Table(title=f"audit {report.name}: what was paid", title_justify="left")
-    for name in ("model", "calls", "tokens", "cost", "logged"):
+    for name in ("model", "calls", "tokens", "cost", *(["logged"] if _logs(report.reconciliation) else [])):
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
+    shown = len(table.columns)
     for spend in report.paid.models[:SHOWN]:
         cost = "unpriced" if spend.unpriced_calls == spend.calls else usd(spend.cost_usd)
         tokens = spend.input_tokens + spend.output_tokens
-        table.add_row(spend.key or "(no model)", f"{spend.calls:,}", f"{tokens:,}", cost, usd(spend.logged_usd))
+        row = (spend.key or "(no model)", f"{spend.calls:,}", f"{tokens:,}", cost, usd(spend.logged_usd))
+        table.add_row(*row[:shown])
     table.add_section()
     # What is logged for calls without a price stands beside no cost: the two have to be about the same calls.
     total, unpriced = report.paid.total, report.reconciliation.unpriced
@@ -80,12 +82,16 @@ def _show_models(report: AuditReport) -> None:
     tokens = sum(item.input_tokens + item.output_tokens for item in unpriced)
     logged = sum((item.logged_usd or Decimal(0) for item in unpriced), Decimal(0))
     priced = f"{total.calls - calls:,}", f"{total.input_tokens + total.output_tokens - tokens:,}"
-    table.add_row(
-        "all with a price" if calls else "total", *priced, usd(total.cost_usd), usd(total.logged_usd - logged)
-    )
+    sums = ("all with a price" if calls else "total", *priced, usd(total.cost_usd), usd(total.logged_usd - logged))
+    table.add_row(*sums[:shown])
     if calls:
-        table.add_row("without a price", f"{calls:,}", f"{tokens:,}", "unpriced", usd(logged))
+        table.add_row(*("without a price", f"{calls:,}", f"{tokens:,}", "unpriced", usd(logged))[:shown])
     STDERR.print(table)
+
+
+def _logs(found: Reconciliation) -> bool:
+    """Whether the log says of any call what it cost: where it does not, $0 would be wrong."""
+    return any(model.compared_calls for model in found.models) or any(item.logged_usd for item in found.unpriced)
 
 
 def _trust(found: Reconciliation) -> list[str]:

@@ -38,6 +38,13 @@ def test_what_was_logged_stands_beside_what_it_cost(capsys: pytest.CaptureFixtur
     assert not any("total" in line for line in lines)
 
 
+def test_a_log_that_says_no_cost_has_no_column_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = told(small_report(), capsys)
+    assert cells(lines, "total")[3:] == ["$11.55"]
+    assert not any("logged" in line for line in lines)
+    assert any("cost ┃" in line and "logged" in line for line in told(large_report(days=2, points=2), capsys))
+
+
 def test_a_log_with_prices_for_all_has_one_total(capsys: pytest.CaptureFixture[str]) -> None:
     lines = told(small_report(), capsys)
     assert cells(lines, "total")[3] == "$11.55"
