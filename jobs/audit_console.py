@@ -67,14 +67,12 @@ def record(
 
 def _show_models(report: AuditReport) -> None:
     table = Table(title=f"audit {report.name}: what was paid", title_justify="left")
-    for name in ("model", "calls", "tokens", "cost", *(["logged"] if _logs(report.reconciliation) else [])):
+    for name in ("model", "calls", "tokens", "cost", "logged"):
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
-    shown = len(table.columns)
     for spend in report.paid.models[:SHOWN]:
         cost = "unpriced" if spend.unpriced_calls == spend.calls else usd(spend.cost_usd)
         tokens = spend.input_tokens + spend.output_tokens
-        row = (spend.key or "(no model)", f"{spend.calls:,}", f"{tokens:,}", cost, usd(spend.logged_usd))
-        table.add_row(*row[:shown])
+        table.add_row(spend.key or "(no model)", f"{spend.calls:,}", f"{tokens:,}", cost, usd(spend.logged_usd))
     table.add_section()
     # What is logged for calls without a price stands beside no cost: the two have to be about the same calls.
     total, unpriced = report.paid.total, report.reconciliation.unpriced
@@ -82,10 +80,13 @@ def _show_models(report: AuditReport) -> None:
     tokens = sum(item.input_tokens + item.output_tokens for item in unpriced)
     logged = sum((item.logged_usd or Decimal(0) for item in unpriced), Decimal(0))
     priced = f"{total.calls - calls:,}", f"{total.input_tokens + total.output_tokens - tokens:,}"
-    sums = ("all with a price" if calls else "total", *priced, usd(total.cost_usd), usd(total.logged_usd - logged))
-    table.add_row(*sums[:shown])
+    table.add_row(
+        "all with a price" if calls else "total", *priced, usd(total.cost_usd), usd(total.logged_usd - logged)
+    )
     if calls:
-        table.add_row(*("without a price", f"{calls:,}", f"{tokens:,}", "unpriced", usd(logged))[:shown])
+        table.add_row("without a price", f"{calls:,}", f"{tokens:,}", "unpriced", usd(logged))
+    if not _logs(report.reconciliation):
+        table.columns.pop()
     STDERR.print(table)
 
 
