@@ -8,7 +8,7 @@ from jobs.audit_config import AuditJob, WhatIfModel, WhatIfSection
 from jobs.audit_history import read_history
 from jobs.calibrate_tables import Labels, read_labels
 from jobs.evaluate_scores import OpenRouter
-from routing.artifact import load, locate
+from routing.artifact import check_reads_tokens, load, locate
 from routing.audit.what_if_routed import PairModel
 from routing.errors import ConfigError
 from routing.matching import NAME, resolve_models
@@ -64,12 +64,8 @@ def read_inputs(job: AuditJob, prices: pl.DataFrame) -> WhatIfInputs | None:
 
 def _open_router(job: AuditJob, section: WhatIfSection) -> OpenRouter:
     artifact = load(locate(section.router.artifact, relative_to=job.base))
-    wanted = artifact.card.embedding
-    if wanted is not None:
-        raise ConfigError(
-            f"what_if.router: {artifact.card.name!r} starts at an embedding ({wanted.provider} {wanted.model}), which "
-            "has to be bought; an audit buys nothing: take a router whose graph starts at tokens"
-        )
+    advice = "an audit buys nothing: take a router whose graph starts at tokens"
+    check_reads_tokens(artifact, said=f"what_if.router: {artifact.card.name!r}", advice=advice)
     router = OnnxRouter(artifact, threads=section.router.threads, token_budget=section.router.token_budget)
     return OpenRouter(artifact.card.name, artifact, router)
 

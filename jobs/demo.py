@@ -16,7 +16,7 @@ from typing import Final
 from jobs import console
 from jobs.interrupting import interruptible
 from jobs.report.palette import DARK, LIGHT
-from routing.artifact import RouterArtifact, load, locate
+from routing.artifact import RouterArtifact, check_reads_tokens, load, locate
 from routing.errors import ConfigError, TryLaterError
 
 HOST: Final = "127.0.0.1"
@@ -122,12 +122,7 @@ def offers(routers: Sequence[str]) -> list[Offer]:
     found: dict[str, Offer] = {}
     for given in (*routers, *BUILTIN):
         artifact = load(locate(given, relative_to=Path.cwd()))
-        wanted = artifact.card.embedding
-        if wanted is not None:
-            raise ConfigError(
-                f"router {given!r} starts at an embedding ({wanted.provider} {wanted.model}) that has to be bought; "
-                "the demo calls nobody: leave it out"
-            )
+        check_reads_tokens(artifact, said=f"router {given!r}", advice="the demo calls nobody: leave it out")
         taken = artifact.card.name in {offer.name for offer in found.values()}
         offer = Offer(
             given if taken else artifact.card.name, artifact, given in routers or artifact.card.kind not in SLOW

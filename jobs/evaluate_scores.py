@@ -15,7 +15,7 @@ import polars as pl
 from jobs.console import part_bar, say
 from jobs.evaluate_config import BASELINES, EvaluateJob
 from jobs.rundir import write_atomic
-from routing.artifact import RouterArtifact, load, locate
+from routing.artifact import RouterArtifact, check_reads_tokens, load, locate
 from routing.benchmarks import prompts_sha256
 from routing.errors import ConfigError
 from routing.metrics import Floats
@@ -60,12 +60,8 @@ def open_routers(job: EvaluateJob) -> list[OpenRouter]:
         name = section.name or artifact.card.name
         if name in (*BASELINES, *(router.name for router in found)):
             raise ConfigError(f"routers.{place}: the name {name!r} is taken; give this router a name of its own")
-        wanted = artifact.card.embedding
-        if wanted is not None:
-            raise ConfigError(
-                f"routers.{place}: {name!r} starts at an embedding ({wanted.provider} {wanted.model}), which has to be "
-                "bought; an evaluation calls nobody: take this router out, or one whose graph starts at tokens"
-            )
+        advice = "an evaluation calls nobody: take this router out, or one whose graph starts at tokens"
+        check_reads_tokens(artifact, said=f"routers.{place}: {name!r}", advice=advice)
         router = OnnxRouter(artifact, threads=section.threads, token_budget=section.token_budget)
         found.append(OpenRouter(name, artifact, router))
     return found

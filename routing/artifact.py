@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from routing.errors import ArtifactError
+from routing.errors import ArtifactError, ConfigError
 from schemas.artifact import RouterCard
 
 CARD = "router.json"
@@ -80,6 +80,24 @@ def load(folder: Path) -> RouterArtifact:
     for name, wanted in card.files.items():
         _verify(folder / name, wanted)
     return RouterArtifact(folder, card, hashlib.sha256(text).hexdigest())
+
+
+def check_reads_tokens(artifact: RouterArtifact, *, said: str, advice: str) -> None:
+    """Refuse a router that starts at an embedding, for a command that buys nothing.
+
+    Args:
+        artifact: The router.
+        said: How the error names it.
+        advice: What to do instead.
+
+    Raises:
+        ConfigError: it starts at an embedding.
+    """
+    wanted = artifact.card.embedding
+    if wanted is not None:
+        raise ConfigError(
+            f"{said} starts at an embedding ({wanted.provider} {wanted.model}), which has to be bought; {advice}"
+        )
 
 
 def file_sha256(path: Path) -> str:
